@@ -1,0 +1,1 @@
+//! Stratal: an embedded vector database with an encoder inside.
