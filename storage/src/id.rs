@@ -1,0 +1,84 @@
+//! External ids: what a caller names a document by.
+
+use std::fmt;
+
+/// The longest text id in bytes.
+pub const ID_BYTES_MAX: usize = 16 * 1024;
+
+/// The name a caller gives a document: a number or a text, two kinds that never meet.
+///
+/// `Id::from(7u64)` and `Id::from("7")` are two different documents. The order is numbers before
+/// texts, numbers by value, texts by bytes; it breaks ties between equal scores.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Id {
+    /// A number.
+    Number(u64),
+    /// A text, compared byte by byte.
+    Text(String),
+}
+
+impl Id {
+    /// The bytes an id is hashed and stored by: one tag byte, then the value (numbers little-endian).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Id::Number(n) => {
+                let mut bytes = vec![0u8];
+                bytes.extend_from_slice(&n.to_le_bytes());
+                bytes
+            }
+            Id::Text(text) => {
+                let mut bytes = Vec::with_capacity(1 + text.len());
+                bytes.push(1u8);
+                bytes.extend_from_slice(text.as_bytes());
+                bytes
+            }
+        }
+    }
+
+    /// Reads what [`Id::to_bytes`] wrote; `None` if the bytes are no id.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Id> {
+        match bytes.split_first()? {
+            (0, rest) => Some(Id::Number(u64::from_le_bytes(rest.try_into().ok()?))),
+            (1, rest) => Some(Id::Text(std::str::from_utf8(rest).ok()?.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// The 64-bit hash that the id tables of segments and memory chunks are sorted by.
+    pub fn hash64(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&self.to_bytes())
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Id::Number(n) => write!(f, "{n}"),
+            Id::Text(text) => write!(f, "{text:?}"),
+        }
+    }
+}
+
+impl From<u64> for Id {
+    fn from(n: u64) -> Self {
+        Id::Number(n)
+    }
+}
+
+impl From<&str> for Id {
+    fn from(text: &str) -> Self {
+        Id::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Id {
+    fn from(text: String) -> Self {
+        Id::Text(text)
+    }
+}
+
+impl From<&Id> for Id {
+    fn from(id: &Id) -> Self {
+        id.clone()
+    }
+}
