@@ -1,10 +1,22 @@
 //! The bytes of a Stratal database on disk: log, segments, snapshots.
 
+mod checksum;
+mod chunk;
+mod deletions;
 mod error;
 mod id;
 mod layout;
+mod part;
+mod segment;
 pub mod vfs;
 
+pub use chunk::{Chunk, ChunkRow, ROW_DROPPED};
+pub use deletions::{DeletionsOf, read_deletions, write_deletions};
 pub use error::{Error, Result};
 pub use id::{ID_BYTES_MAX, Id};
 pub use layout::{DIMENSION_MAX, Element, LAYERS_MAX, Layout, ROW_ALIGNMENT};
+pub use part::{Part, PartBytes, PlaneBytes};
+pub use segment::{
+    PAYLOAD_BYTES_MAX, PayloadCursor, Segment, SegmentFile, SegmentPlan, UNFINISHED, VectorsWriter,
+    write_segment,
+};

@@ -1,0 +1,278 @@
+//! Segments: immutable, memory-mapped files of many documents.
+//!
+//! A segment is one documents file (`.doc`) and one vectors file (`.vec`) for each generation, with the same
+//! rows in the same order, so that re-embedding writes no text again. Opening reads the headers, directories
+//! and page checksums; every other page is checked when it is first touched.
+
+mod documents;
+mod file_writer;
+mod frame;
+mod mapped;
+mod name;
+mod payload;
+mod vectors;
+mod verify;
+mod write;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::layout::Layout;
+use crate::part::{PlaneBytes, check_layer, check_row, unknown_generation};
+use crate::vfs::Vfs;
+
+use documents::Documents;
+use vectors::Vectors;
+
+pub(crate) use frame::{ROWS_MAX, u32_at, u64_at};
+pub use name::{SegmentFile, UNFINISHED};
+pub use payload::{PAYLOAD_BYTES_MAX, PayloadCursor};
+pub use vectors::VectorsWriter;
+pub use write::{SegmentPlan, write_segment};
+
+/// An open segment. Its files may be unlinked while it is held: the mappings stay.
+pub struct Segment {
+    number: u64,
+    collection: u64,
+    documents: Arc<Documents>,
+    vectors: Vec<Arc<Vectors>>,
+    layouts: Vec<Layout>,
+}
+
+impl Segment {
+    /// Maps a segment's documents and the vectors of the given generations, checking all but their pages.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for files that are damaged or not this segment's, [`Error::Version`] for those of a
+    /// newer build, the file system's errors for missing ones.
+    pub fn open(
+        vfs: &dyn Vfs,
+        folder: &Path,
+        number: u64,
+        collection: u64,
+        generations: &[Layout],
+    ) -> Result<Segment> {
+        let path = folder.join(SegmentFile::Documents { number }.to_string());
+        let documents = Arc::new(Documents::open(vfs, &path, collection, number)?);
+        let mut segment = Segment {
+            number,
+            collection,
+            documents,
+            vectors: Vec::new(),
+            layouts: Vec::new(),
+        };
+        for &layout in generations {
+            segment = segment.with_vectors(vfs, folder, layout)?;
+        }
+        Ok(segment)
+    }
+
+    /// The same segment with one generation more, whose vectors file has been written since.
+    ///
+    /// # Errors
+    /// As [`Segment::open`]; [`Error::Invalid`] if it has the generation already.
+    pub fn with_vectors(&self, vfs: &dyn Vfs, folder: &Path, layout: Layout) -> Result<Segment> {
+        layout.check()?;
+        if self
+            .layouts
+            .iter()
+            .any(|other| other.generation == layout.generation)
+        {
+            return Err(Error::Invalid {
+                what: format!(
+                    "segment {} has generation {} already",
+                    self.number, layout.generation
+                ),
+            });
+        }
+        let rows = (self.rows(), self.documents_checksum());
+        let opened = Vectors::open(vfs, folder, (self.collection, self.number), layout, rows)?;
+        let mut segment = self.without_vectors(layout.generation);
+        segment.vectors.push(Arc::new(opened));
+        segment.layouts.push(layout);
+        Ok(segment)
+    }
+
+    /// The same segment without a generation. The file is the caller's to unlink.
+    pub fn without_vectors(&self, generation: u32) -> Segment {
+        let kept = self
+            .vectors
+            .iter()
+            .filter(|vectors| vectors.layout.generation != generation);
+        let vectors: Vec<_> = kept.cloned().collect();
+        Segment {
+            number: self.number,
+            collection: self.collection,
+            documents: self.documents.clone(),
+            layouts: vectors.iter().map(|vectors| vectors.layout).collect(),
+            vectors,
+        }
+    }
+
+    /// The segment's number, never used twice in a database.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The collection it belongs to.
+    pub fn collection(&self) -> u64 {
+        self.collection
+    }
+
+    /// The number of rows, dead ones included.
+    pub fn rows(&self) -> u32 {
+        self.documents.rows()
+    }
+
+    /// The generations that are open.
+    pub fn layouts(&self) -> &[Layout] {
+        &self.layouts
+    }
+
+    /// What vectors files and indexes name this segment's rows by.
+    pub fn documents_checksum(&self) -> u64 {
+        self.documents.file.header_checksum()
+    }
+
+    /// What an index names one generation's vectors by; `None` for a generation that is not open.
+    pub fn vectors_checksum(&self, generation: u32) -> Option<u64> {
+        let vectors = self
+            .vectors
+            .iter()
+            .find(|vectors| vectors.layout.generation == generation);
+        vectors.map(|vectors| vectors.file.header_checksum())
+    }
+
+    /// Bytes of its open files.
+    pub fn disk_bytes(&self) -> u64 {
+        let vectors: u64 = self.vectors.iter().map(|vectors| vectors.file.bytes()).sum();
+        self.documents.file.bytes() + vectors
+    }
+
+    /// Bytes of memory beside the mappings.
+    pub fn memory_bytes(&self) -> usize {
+        let vectors: usize = self
+            .vectors
+            .iter()
+            .map(|vectors| vectors.file.memory_bytes())
+            .sum();
+        self.documents.file.memory_bytes() + vectors + size_of::<Segment>()
+    }
+
+    /// The paths of its open files.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let vectors = self.vectors.iter().map(|vectors| vectors.file.path().to_owned());
+        std::iter::once(self.documents.file.path().to_owned())
+            .chain(vectors)
+            .collect()
+    }
+
+    /// Whether damage was found since it was opened.
+    pub fn is_quarantined(&self) -> bool {
+        self.documents.file.is_damaged() || self.vectors.iter().any(|vectors| vectors.file.is_damaged())
+    }
+
+    /// The docid of a row.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a row past the end, [`Error::Corrupt`] for a damaged page; so for all below.
+    pub fn docid(&self, row: u32) -> Result<u64> {
+        check_row(row, self.rows())?;
+        self.documents.docid(row)
+    }
+
+    /// The commit that wrote a row.
+    ///
+    /// # Errors
+    /// As [`Segment::docid`].
+    pub fn version(&self, row: u32) -> Result<u64> {
+        check_row(row, self.rows())?;
+        self.documents.version(row)
+    }
+
+    /// The external id of a row.
+    ///
+    /// # Errors
+    /// As [`Segment::docid`].
+    pub fn id(&self, row: u32) -> Result<Id> {
+        check_row(row, self.rows())?;
+        self.documents.id(row)
+    }
+
+    /// All rows with an id, in ascending order; `hash` is the id's [`Id::hash64`].
+    ///
+    /// # Errors
+    /// As [`Segment::docid`].
+    pub fn find_hashed(&self, hash: u64, id: &Id) -> Result<Vec<u32>> {
+        self.documents.find_all(hash, &id.to_bytes())
+    }
+
+    /// The payload of a row.
+    ///
+    /// # Errors
+    /// As [`Segment::docid`].
+    pub fn payload<'a>(&'a self, row: u32, cursor: &'a mut PayloadCursor) -> Result<&'a [u8]> {
+        check_row(row, self.rows())?;
+        self.documents.payload(row, cursor)
+    }
+
+    /// A range of rows of a plane.
+    ///
+    /// # Errors
+    /// As [`Segment::docid`]; [`Error::Invalid`] for an unknown generation or layer too.
+    pub fn plane(&self, generation: u32, layer: u32, rows: Range<u32>) -> Result<PlaneBytes<'_>> {
+        let rows = match rows.start < rows.end {
+            true => rows,
+            false => 0..0,
+        };
+        if rows.end > 0 {
+            check_row(rows.end - 1, self.rows())?;
+        }
+        self.vectors_of(generation, layer)?.plane(layer, rows)
+    }
+
+    /// One layer vector, without its padding.
+    ///
+    /// # Errors
+    /// As [`Segment::plane`].
+    pub fn vector(&self, generation: u32, layer: u32, row: u32) -> Result<&[u8]> {
+        check_row(row, self.rows())?;
+        self.vectors_of(generation, layer)?.vector(layer, row)
+    }
+
+    pub(crate) fn id_bytes(&self, row: u32) -> Result<&[u8]> {
+        check_row(row, self.rows())?;
+        self.documents.id_bytes(row)
+    }
+
+    pub(crate) fn hash_at(&self, place: u32) -> Result<(u64, u32)> {
+        check_row(place, self.rows())?;
+        self.documents.hash_at(place)
+    }
+
+    fn vectors_of(&self, generation: u32, layer: u32) -> Result<&Vectors> {
+        match self
+            .vectors
+            .iter()
+            .find(|vectors| vectors.layout.generation == generation)
+        {
+            Some(vectors) => check_layer(layer, &vectors.layout).map(|()| &**vectors),
+            None => Err(unknown_generation(generation)),
+        }
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("number", &self.number)
+            .field("collection", &self.collection)
+            .field("rows", &self.rows())
+            .field("layouts", &self.layouts)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,118 @@
+//! The names of the files in `segments/`.
+
+use std::fmt;
+
+/// What a file in `segments/` is, by its name. Numbers are in lower-case hexadecimal with 16 digits,
+/// generations in decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SegmentFile {
+    /// `0000000000000007.doc`: ids and payloads.
+    Documents {
+        /// The segment.
+        number: u64,
+    },
+    /// `0000000000000007-g2.vec`: one generation's vectors.
+    Vectors {
+        /// The segment.
+        number: u64,
+        /// The generation.
+        generation: u32,
+    },
+    /// `0000000000000007-00000000000001a4.del`: the deletions in a segment as of a commit.
+    Deletions {
+        /// The segment.
+        number: u64,
+        /// The last commit whose deletions it holds.
+        sequence: u64,
+    },
+}
+
+/// The ending of files that are being written: one found at opening is left from a crash.
+pub const UNFINISHED: &str = ".tmp";
+
+fn hexadecimal(text: &str) -> Option<u64> {
+    let lower = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (text.len() == 16 && text.as_bytes().iter().all(lower))
+        .then(|| u64::from_str_radix(text, 16).ok())
+        .flatten()
+}
+
+impl SegmentFile {
+    /// Reads a name; `None` if it is none of ours. Only what [`fmt::Display`] writes is recognised.
+    pub fn parse(name: &str) -> Option<SegmentFile> {
+        let (stem, ending) = name.split_once('.')?;
+        match (stem.split_once('-'), ending) {
+            (None, "doc") => Some(SegmentFile::Documents {
+                number: hexadecimal(stem)?,
+            }),
+            (Some((number, generation)), "vec") => {
+                let digits = generation.strip_prefix('g')?;
+                let file = SegmentFile::Vectors {
+                    number: hexadecimal(number)?,
+                    generation: digits.parse().ok()?,
+                };
+                (file.to_string() == name).then_some(file)
+            }
+            (Some((number, sequence)), "del") => Some(SegmentFile::Deletions {
+                number: hexadecimal(number)?,
+                sequence: hexadecimal(sequence)?,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The segment that the file belongs to.
+    pub fn number(&self) -> u64 {
+        match *self {
+            SegmentFile::Documents { number }
+            | SegmentFile::Vectors { number, .. }
+            | SegmentFile::Deletions { number, .. } => number,
+        }
+    }
+}
+
+impl fmt::Display for SegmentFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SegmentFile::Documents { number } => write!(f, "{number:016x}.doc"),
+            SegmentFile::Vectors { number, generation } => write!(f, "{number:016x}-g{generation}.vec"),
+            SegmentFile::Deletions { number, sequence } => write!(f, "{number:016x}-{sequence:016x}.del"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_nothing_else_is() {
+        for file in [
+            SegmentFile::Documents { number: 0x1f },
+            SegmentFile::Vectors {
+                number: u64::MAX,
+                generation: 12,
+            },
+            SegmentFile::Deletions {
+                number: 3,
+                sequence: 420,
+            },
+        ] {
+            assert_eq!(SegmentFile::parse(&file.to_string()), Some(file));
+        }
+        for name in [
+            "",
+            ".",
+            "9.doc",
+            "000000000000001F.doc",
+            "000000000000001f.doc.tmp",
+            "000000000000001f-g01.vec",
+            "000000000000001f-g+1.vec",
+            "000000000000001f-1.vec",
+            "000000000000001f-g1.del",
+            "notes.txt",
+        ] {
+            assert_eq!(SegmentFile::parse(name), None, "{name}");
+        }
+    }
+}
