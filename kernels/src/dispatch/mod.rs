@@ -1,0 +1,149 @@
+//! One table of kernels per instruction set, chosen once.
+//!
+//! Nothing of the build machine is baked in: every path is compiled for the features that it names
+//! and reached only through a table that is handed out after the processor was asked for them.
+
+use std::sync::OnceLock;
+
+use crate::Element;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+/// A set of processor instructions that the kernels are written for. Results never depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Instructions {
+    /// Plain Rust.
+    Portable,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Instructions {
+    /// Every set, slowest first.
+    pub const ALL: [Instructions; 3] = [
+        Instructions::Portable,
+        Instructions::Avx2,
+        Instructions::Avx512,
+    ];
+
+    /// Whether this processor offers the set.
+    pub fn is_available(self) -> bool {
+        Kernels::of(self).is_some()
+    }
+
+    /// The quickest set that this processor offers; found out once per process.
+    pub fn best() -> Instructions {
+        Kernels::best().instructions
+    }
+}
+
+/// A tile of `rows × queries` inner products in f32, and the test that says which can matter.
+pub(crate) struct Tile<'a> {
+    /// `[tile_rows, stride]`: vectors widened to f32, of which the first `dimension` count.
+    pub rows: &'a [f32],
+    pub stride: usize,
+    pub dimension: usize,
+    /// `[tile_rows]`: an upper bound of each row's length.
+    pub lengths: &'a [f32],
+    /// `[dimension, width]`: queries, component-major.
+    pub panel: &'a [f32],
+    /// `[width]`: see `bound.rs`.
+    pub low: &'a [f32],
+    /// `[width]`: see `bound.rs`.
+    pub guard: &'a [f32],
+}
+
+/// Of a row and a query: the inner product and the row's squared length.
+type Dot = unsafe fn(Element, &[u8], &[f32]) -> (f32, f32);
+
+/// The kernels of one instruction set. The functions are unsafe because they must run only where
+/// their instructions exist and on slices of matching lengths; the methods see to both.
+pub(crate) struct Kernels {
+    pub instructions: Instructions,
+    /// Queries in a panel; at most 32.
+    pub width: usize,
+    /// Rows in a tile; divides [`BLOCK_ROWS`].
+    pub tile_rows: usize,
+    widen: unsafe fn(Element, &[u8], &mut [f32]) -> f32,
+    dot: Dot,
+    tile: unsafe fn(&Tile, &mut [u32]),
+    exact: unsafe fn(Element, &[u8], &[f32]) -> f64,
+}
+
+/// Rows that are widened together; a multiple of every `tile_rows`.
+pub(crate) const BLOCK_ROWS: usize = 96;
+
+impl Kernels {
+    /// The table of `instructions`, if the processor has them.
+    pub fn of(instructions: Instructions) -> Option<&'static Kernels> {
+        match instructions {
+            Instructions::Portable => Some(&portable::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => (is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c"))
+            .then_some(&avx2::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => (is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl"))
+            .then_some(&avx512::KERNELS),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => None,
+        }
+    }
+
+    /// The quickest table, chosen once.
+    pub fn best() -> &'static Kernels {
+        static BEST: OnceLock<&'static Kernels> = OnceLock::new();
+        BEST.get_or_init(|| {
+            Instructions::ALL
+                .iter()
+                .rev()
+                .find_map(|&instructions| Kernels::of(instructions))
+                .unwrap_or(&portable::KERNELS)
+        })
+    }
+
+    /// Converts a row to f32 into the front of `out`; returns its squared length, summed in f32.
+    pub fn widen(&self, element: Element, row: &[u8], out: &mut [f32]) -> f32 {
+        assert!(
+            row.len() <= out.len() * element.size() && row.len().is_multiple_of(element.size())
+        );
+        // SAFETY: `of` hands out a table only where its instructions exist; `out` holds the row.
+        unsafe { (self.widen)(element, row, out) }
+    }
+
+    /// The inner product and the row's squared length, both summed in f32.
+    pub fn dot(&self, element: Element, row: &[u8], query: &[f32]) -> (f32, f32) {
+        assert!(row.len() == query.len() * element.size());
+        // SAFETY: `of` hands out a table only where its instructions exist; the lengths match.
+        unsafe { (self.dot)(element, row, query) }
+    }
+
+    /// For each row a mask of the panel's queries whose threshold it may reach.
+    pub fn tile(&self, tile: &Tile, masks: &mut [u32]) {
+        let (rows, width) = (self.tile_rows, self.width);
+        assert!(tile.dimension <= tile.stride && tile.rows.len() >= rows * tile.stride);
+        assert!(tile.lengths.len() >= rows && masks.len() >= rows);
+        assert!(tile.panel.len() >= tile.dimension * width);
+        assert!(tile.low.len() >= width && tile.guard.len() >= width);
+        // SAFETY: `of` hands out a table only where its instructions exist; the lengths suffice.
+        unsafe { (self.tile)(tile, masks) }
+    }
+
+    /// The score in f64, in the order that [`crate::inner_product`] states.
+    pub fn exact(&self, element: Element, row: &[u8], query: &[f32]) -> f64 {
+        assert!(row.len() == query.len() * element.size());
+        // SAFETY: `of` hands out a table only where its instructions exist; the lengths match.
+        unsafe { (self.exact)(element, row, query) }
+    }
+}

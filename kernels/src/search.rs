@@ -1,0 +1,288 @@
+//! The exact search: what is asked, checked at the door, and the answers of all threads merged.
+
+use std::cmp::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use crate::dispatch::Kernels;
+use crate::{Error, Instructions, MAX_DIMENSION, Plane, TopK};
+
+mod floors;
+mod panels;
+mod scan;
+
+use floors::Floors;
+use panels::Panels;
+use scan::Scan;
+
+/// One row of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The row's number in the planes.
+    pub row: u32,
+    /// The largest of its inner products over the planes, in f64. Never NaN, never −0.0.
+    pub score: f64,
+}
+
+/// How to search. `Options::new(k)` asks for the best k of all rows; the methods narrow that.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    k: usize,
+    floor: f64,
+    floors: Option<&'a [f64]>,
+    live: Option<&'a [u64]>,
+    order: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
+    single_threaded: bool,
+    instructions: Option<Instructions>,
+}
+
+impl<'a> Options<'a> {
+    /// The best `k` rows, ties by row number.
+    pub fn new(k: usize) -> Self {
+        Options {
+            k,
+            floor: f64::NEG_INFINITY,
+            floors: None,
+            live: None,
+            order: &|a, b| a.cmp(&b),
+            single_threaded: false,
+            instructions: None,
+        }
+    }
+
+    /// Only rows that score at least `floor`.
+    pub fn floor(mut self, floor: f64) -> Self {
+        self.floor = floor;
+        self
+    }
+
+    /// A floor for each query, shape `[q]`, on top of [`Options::floor`]: for instance what
+    /// [`TopK::floor`] says after other parts have been searched.
+    pub fn floors(mut self, floors: &'a [f64]) -> Self {
+        self.floors = Some(floors);
+        self
+    }
+
+    /// Only rows whose bit is set: row `r` is bit `r % 64` of word `r / 64`. Dead rows are not read.
+    pub fn live(mut self, live: &'a [u64]) -> Self {
+        self.live = Some(live);
+        self
+    }
+
+    /// Which of two rows of equal score comes first, also where only one of them fits into k: a
+    /// total order, for instance of the external ids. Where it says `Equal`, row numbers decide.
+    pub fn order(mut self, order: &'a (dyn Fn(u32, u32) -> Ordering + Sync)) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Stay on the calling thread, also inside a rayon pool.
+    pub fn single_threaded(mut self) -> Self {
+        self.single_threaded = true;
+        self
+    }
+
+    /// Use these instructions, for tests and measurements. The answer is the same with all of them.
+    pub fn instructions(mut self, instructions: Instructions) -> Self {
+        self.instructions = Some(instructions);
+        self
+    }
+}
+
+impl std::fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("k", &self.k)
+            .field("floor", &self.floor)
+            .field("floors", &self.floors)
+            .field("live_words", &self.live.map(<[u64]>::len))
+            .field("single_threaded", &self.single_threaded)
+            .field("instructions", &self.instructions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The best `k` rows for each query by `max over planes of <query, row>`, best first.
+///
+/// `queries` is `[q, dimension]`, row after row; `planes` is `[m]`, each `[n, dimension]`, all over
+/// the same n documents (element types and strides may differ). The answer has q lists of at most k
+/// candidates, fewer where fewer rows are live or reach the floor. It is exactly what computing every
+/// score with [`inner_product`](crate::inner_product) and sorting by score (highest first), then by
+/// [`Options::order`], would give.
+///
+/// Stored vectors should be finite, as the database sees to. A plane's score that is NaN (from a
+/// stored NaN, or from infinities that cancel) counts as no score; a row without any is not found.
+///
+/// Every stored vector is read once for all queries of the call. Inside a rayon pool the rows are
+/// shared among its threads; outside of one the search runs on the calling thread, and rayon's global
+/// pool is never started.
+///
+/// # Errors
+/// Nothing is searched if a query is of the wrong length or not finite ([`Error::QueryLength`],
+/// [`Error::QueryNotFinite`], with its row), the planes do not fit together ([`Error::NoPlanes`],
+/// [`Error::PlaneRows`], [`Error::PlaneDimension`]), or an option makes no sense ([`Error::ZeroK`],
+/// [`Error::FloorCount`], [`Error::FloorNotANumber`], [`Error::LiveMask`], [`Error::Unsupported`]).
+pub fn max_inner_product(
+    queries: &[f32],
+    dimension: usize,
+    planes: &[Plane],
+    options: &Options,
+) -> Result<Vec<Vec<Candidate>>, Error> {
+    let rows = check_planes(planes, dimension)?;
+    let count = check_queries(queries, dimension)?;
+    let floors = check_options(options, count, rows)?;
+    let kernels = match options.instructions {
+        None => Kernels::best(),
+        Some(instructions) => {
+            Kernels::of(instructions).ok_or(Error::Unsupported { instructions })?
+        }
+    };
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+
+    let order = |a: &u32, b: &u32| (options.order)(*a, *b).then_with(|| a.cmp(b));
+    let scan = Scan {
+        planes,
+        rows,
+        queries,
+        dimension,
+        kernels,
+        live: options.live,
+        panels: Panels::new(queries, dimension, kernels),
+        floors: Floors::new(&floors),
+        next: AtomicUsize::new(0),
+    };
+    let fresh = || -> Vec<_> {
+        floors
+            .iter()
+            .map(|&floor| TopK::with_floor(options.k, floor, &order))
+            .collect()
+    };
+
+    let threads = match rayon::current_thread_index() {
+        Some(_) if !options.single_threaded => rayon::current_num_threads().min(scan.chunks()),
+        _ => 1,
+    };
+    if threads <= 1 {
+        let mut best = fresh();
+        scan.run(&mut best);
+        return Ok(best.into_iter().map(answer).collect());
+    }
+    let parts: Vec<Vec<TopK<u32, _>>> = (0..threads)
+        .into_par_iter()
+        .map(|_| {
+            let mut best = fresh();
+            scan.run(&mut best);
+            best
+        })
+        .collect();
+    let mut merged = fresh();
+    for part in parts {
+        for (into, from) in merged.iter_mut().zip(part) {
+            for (score, row) in from.into_sorted() {
+                into.push(score, row);
+            }
+        }
+    }
+    Ok(merged.into_iter().map(answer).collect())
+}
+
+fn answer<F: Fn(&u32, &u32) -> Ordering>(best: TopK<u32, F>) -> Vec<Candidate> {
+    best.into_sorted()
+        .into_iter()
+        .map(|(score, row)| Candidate { row, score })
+        .collect()
+}
+
+/// The rows that all planes share.
+fn check_planes(planes: &[Plane], dimension: usize) -> Result<usize, Error> {
+    let rows = planes.first().ok_or(Error::NoPlanes)?.rows();
+    if dimension == 0 || dimension > MAX_DIMENSION {
+        return Err(Error::Dimension {
+            dimension,
+            limit: MAX_DIMENSION,
+        });
+    }
+    for (plane, p) in planes.iter().enumerate() {
+        if p.rows() != rows {
+            return Err(Error::PlaneRows {
+                plane,
+                expected: rows,
+                got: p.rows(),
+            });
+        }
+        if p.dimension() != dimension {
+            return Err(Error::PlaneDimension {
+                plane,
+                expected: p.dimension(),
+                got: dimension,
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// The number of queries, all of them whole and finite.
+fn check_queries(queries: &[f32], dimension: usize) -> Result<usize, Error> {
+    let (count, rest) = (queries.len() / dimension, queries.len() % dimension);
+    if rest != 0 {
+        return Err(Error::QueryLength {
+            row: count,
+            expected: dimension,
+            got: rest,
+        });
+    }
+    match queries.iter().position(|x| !x.is_finite()) {
+        None => Ok(count),
+        Some(at) => Err(Error::QueryNotFinite {
+            row: at / dimension,
+            component: at % dimension,
+            value: queries[at].to_string(),
+        }),
+    }
+}
+
+/// The score floor of each query.
+fn check_options(options: &Options, count: usize, rows: usize) -> Result<Vec<f64>, Error> {
+    if options.k == 0 {
+        return Err(Error::ZeroK);
+    }
+    if let Some(live) = options.live
+        && live.len() < rows.div_ceil(64)
+    {
+        return Err(Error::LiveMask {
+            expected: rows.div_ceil(64),
+            got: live.len(),
+        });
+    }
+    let mut floors = vec![options.floor; count];
+    if options.floor.is_nan() {
+        return Err(Error::FloorNotANumber { row: 0 });
+    }
+    if let Some(each) = options.floors {
+        if each.len() != count {
+            return Err(Error::FloorCount {
+                expected: count,
+                got: each.len(),
+            });
+        }
+        for (row, (floor, &own)) in floors.iter_mut().zip(each).enumerate() {
+            if own.is_nan() {
+                return Err(Error::FloorNotANumber { row });
+            }
+            *floor = floor.max(own);
+        }
+    }
+    Ok(floors)
+}
+
+impl Scan<'_> {
+    /// The next unclaimed chunk of rows, as a range.
+    fn claim(&self) -> Option<std::ops::Range<usize>> {
+        let size = self.chunk_rows();
+        let start = self.next.fetch_add(1, Relaxed).checked_mul(size)?;
+        (start < self.rows).then(|| start..(start + size).min(self.rows))
+    }
+}

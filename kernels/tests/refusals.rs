@@ -1,0 +1,176 @@
+//! What is wrong with a call is said before anything is searched, with the row that is to blame.
+
+use stratal_kernels::{Candidate, max_inner_product};
+use stratal_kernels::{Element, Error, MAX_DIMENSION, Options, Plane, inner_product};
+
+fn search(
+    queries: &[f32],
+    dimension: usize,
+    options: &Options,
+) -> Result<Vec<Vec<Candidate>>, Error> {
+    let values = [0.5f32; 64 * 3];
+    let plane = Plane::from_f32(&values, 64)?;
+    max_inner_product(queries, dimension, &[plane], options)
+}
+
+// B28
+#[test]
+fn a_query_of_the_wrong_length_is_refused_alone_and_in_a_batch() {
+    for got in [63, 65, 1] {
+        let error = search(&vec![0.0; got], 64, &Options::new(1)).unwrap_err();
+        assert_eq!(
+            error,
+            Error::QueryLength {
+                row: got / 64,
+                expected: 64,
+                got: got % 64
+            }
+        );
+        let error = search(&vec![0.0; 64 * 9 + got], 64, &Options::new(1)).unwrap_err();
+        assert!(matches!(error, Error::QueryLength { expected: 64, .. }));
+    }
+    assert_eq!(
+        search(&[0.0; 63], 63, &Options::new(1)).unwrap_err(),
+        Error::PlaneDimension {
+            plane: 0,
+            expected: 64,
+            got: 63
+        }
+    );
+    let error = search(&[], 0, &Options::new(1)).unwrap_err();
+    assert_eq!(
+        error,
+        Error::Dimension {
+            dimension: 0,
+            limit: MAX_DIMENSION
+        }
+    );
+}
+
+#[test]
+fn a_query_that_is_not_finite_is_refused_by_row_and_component() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut queries = vec![0.0f32; 64 * 20];
+        queries[64 * 17 + 5] = bad;
+        let error = search(&queries, 64, &Options::new(1)).unwrap_err();
+        let Error::QueryNotFinite {
+            row,
+            component,
+            value,
+        } = error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!((row, component, value), (17, 5, bad.to_string()));
+    }
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let query = [0.0f32; 64];
+    assert_eq!(
+        search(&query, 64, &Options::new(0)).unwrap_err(),
+        Error::ZeroK
+    );
+    let error = search(&query, 64, &Options::new(1).floor(f64::NAN)).unwrap_err();
+    assert_eq!(error, Error::FloorNotANumber { row: 0 });
+    let error = search(&query, 64, &Options::new(1).floors(&[0.0, 1.0])).unwrap_err();
+    assert_eq!(
+        error,
+        Error::FloorCount {
+            expected: 1,
+            got: 2
+        }
+    );
+    let error = search(&query, 64, &Options::new(1).live(&[])).unwrap_err();
+    assert_eq!(
+        error,
+        Error::LiveMask {
+            expected: 1,
+            got: 0
+        }
+    );
+}
+
+#[test]
+fn planes_that_their_buffer_cannot_hold_are_refused() {
+    let bytes = [0u8; 100];
+    let new = |rows, dimension, stride| Plane::new(&bytes, rows, dimension, stride, Element::F16);
+    assert!(new(2, 25, 50).is_ok());
+    assert!(new(2, 20, 60).is_ok(), "the last row needs no padding");
+    assert_eq!(
+        new(3, 25, 50).unwrap_err(),
+        Error::PlaneLength {
+            rows: 3,
+            needed: 150,
+            got: 100
+        }
+    );
+    assert_eq!(
+        new(2, 25, 49).unwrap_err(),
+        Error::Stride {
+            stride: 49,
+            needed: 50
+        }
+    );
+    assert!(matches!(
+        new(2, 1, usize::MAX),
+        Err(Error::PlaneLength { .. })
+    ));
+    assert!(matches!(
+        new(3, 1, usize::MAX / 2 + 1),
+        Err(Error::PlaneLength { .. })
+    ));
+    assert!(matches!(new(1 << 33, 1, 2), Err(Error::TooManyRows { .. })));
+    assert!(matches!(new(0, 0, 2), Err(Error::Dimension { .. })));
+    assert!(matches!(
+        new(0, MAX_DIMENSION + 1, usize::MAX),
+        Err(Error::Dimension { .. })
+    ));
+    assert!(new(0, 5, 10).unwrap().row(0).is_none());
+    assert!(matches!(
+        Plane::from_f32(&[0.0; 5], 2),
+        Err(Error::RowLength { .. })
+    ));
+}
+
+#[test]
+fn planes_that_do_not_belong_together_are_refused() {
+    let (three, two) = ([0.0f32; 12], [0.0f32; 8]);
+    let planes = [
+        Plane::from_f32(&three, 4).unwrap(),
+        Plane::from_f32(&two, 4).unwrap(),
+    ];
+    let error = max_inner_product(&[0.0; 4], 4, &planes, &Options::new(1)).unwrap_err();
+    assert_eq!(
+        error,
+        Error::PlaneRows {
+            plane: 1,
+            expected: 3,
+            got: 2
+        }
+    );
+    let planes = [planes[0], Plane::from_f32(&three[..6], 2).unwrap()];
+    let error = max_inner_product(&[0.0; 4], 4, &planes, &Options::new(1)).unwrap_err();
+    assert_eq!(
+        error,
+        Error::PlaneDimension {
+            plane: 1,
+            expected: 2,
+            got: 4
+        }
+    );
+    let error = max_inner_product(&[0.0; 4], 4, &[], &Options::new(1)).unwrap_err();
+    assert_eq!(error, Error::NoPlanes);
+}
+
+#[test]
+fn a_row_of_the_wrong_length_has_no_score() {
+    assert_eq!(
+        inner_product(&[0.0; 4], &[0; 15], Element::F32).unwrap_err(),
+        Error::RowLength {
+            expected: 16,
+            got: 15
+        }
+    );
+}
