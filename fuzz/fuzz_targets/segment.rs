@@ -26,7 +26,11 @@ static LAYOUTS: LazyLock<[Layout; 1]> = LazyLock::new(|| [sample::layout(0, 5, 2
 static SOUND: LazyLock<Vec<(PathBuf, Vec<u8>)>> = LazyLock::new(|| {
     let vfs = MemoryVfs::default();
     let segment = sample::segment(&vfs, 1, &*LAYOUTS, &sample::rows(&*LAYOUTS, 9)).expect("it is sound");
-    segment.files().into_iter().map(|path| (path.clone(), vfs.bytes(&path))).collect()
+    segment
+        .files()
+        .into_iter()
+        .map(|path| (path.clone(), vfs.bytes(&path)))
+        .collect()
 });
 
 fn read_all(vfs: &MemoryVfs, layouts: &[Layout]) {
@@ -36,7 +40,11 @@ fn read_all(vfs: &MemoryVfs, layouts: &[Layout]) {
     let part = Part::Segment(segment.into());
     let mut cursor = PayloadCursor::default();
     for row in 0..part.rows().min(100) {
-        let _ = (part.docid(row), part.version(row), part.payload_with(row, &mut cursor).map(<[u8]>::len));
+        let _ = (
+            part.docid(row),
+            part.version(row),
+            part.payload_with(row, &mut cursor).map(<[u8]>::len),
+        );
         if let Ok(id) = part.id(row) {
             let _ = part.find_all(&id);
         }

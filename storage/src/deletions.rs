@@ -137,16 +137,7 @@ fn decode(path: &Path, bytes: &[u8], of: &DeletionsOf) -> Result<RoaringBitmap> 
     if !bytes.starts_with(MAGIC) || bytes.len() < BITMAP_OFFSET {
         return corrupt(0, "it does not begin as a deletions file does".to_owned());
     }
-    let halves = u32_at(bytes, VERSION_OFFSET);
-    let found = ((halves & 0xffff) as u16, (halves >> 16) as u16);
-    if found.0 != VERSION.0 {
-        return Err(Error::Version {
-            path: path.to_owned(),
-            kind: "deletions",
-            found,
-            supported: VERSION,
-        });
-    }
+    check_version(path, bytes)?;
     if checksum(&bytes[..HEADER_CHECKSUM_OFFSET]) != u64_at(bytes, HEADER_CHECKSUM_OFFSET) {
         return corrupt(0, "the header's checksum does not match".to_owned());
     }
@@ -177,4 +168,19 @@ fn decode(path: &Path, bytes: &[u8], of: &DeletionsOf) -> Result<RoaringBitmap> 
         Ok(dead) => Ok(dead),
         Err(e) => corrupt(BITMAP_OFFSET, format!("the bitmap cannot be read: {e}")),
     }
+}
+
+/// Refuses a deletions file of another major version; a file that is none of ours, or too short to say, passes.
+pub(crate) fn check_version(path: &Path, head: &[u8]) -> Result<()> {
+    let halves = u32_at(head, VERSION_OFFSET);
+    let found = ((halves & 0xffff) as u16, (halves >> 16) as u16);
+    if !head.starts_with(MAGIC) || head.len() < VERSION_OFFSET + 4 || found.0 == VERSION.0 {
+        return Ok(());
+    }
+    Err(Error::Version {
+        path: path.to_owned(),
+        kind: "deletions",
+        found,
+        supported: VERSION,
+    })
 }

@@ -69,6 +69,15 @@ pub(crate) fn unknown_generation(generation: u32) -> Error {
 /// Every reading method gives [`Error::Invalid`] for a row, layer or generation that is not there, and
 /// [`Error::Corrupt`] for a damaged page of a segment.
 impl Part {
+    /// Whether both are one and the same part, rather than equal ones.
+    pub fn is_same(&self, other: &Part) -> bool {
+        match (self, other) {
+            (Part::Memory(a), Part::Memory(b)) => Arc::ptr_eq(a, b),
+            (Part::Segment(a), Part::Segment(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
     /// The number of rows, dead ones included.
     pub fn rows(&self) -> u32 {
         match self {

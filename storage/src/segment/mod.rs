@@ -12,6 +12,7 @@ mod name;
 mod payload;
 mod vectors;
 mod verify;
+mod versions;
 mod write;
 
 use std::fmt;
@@ -32,6 +33,7 @@ pub(crate) use frame::{ROWS_MAX, u32_at, u64_at};
 pub use name::{SegmentFile, UNFINISHED};
 pub use payload::{PAYLOAD_BYTES_MAX, PayloadCursor};
 pub use vectors::VectorsWriter;
+pub(crate) use versions::check_versions;
 pub use write::{SegmentPlan, write_segment};
 
 /// An open segment. Its files may be unlinked while it is held: the mappings stay.
