@@ -1,1 +1,4 @@
 //! Stratal: an embedded vector database with an encoder inside.
+
+#[cfg(feature = "encoder")]
+pub mod encoder;
