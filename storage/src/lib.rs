@@ -9,6 +9,7 @@ mod layout;
 mod part;
 mod segment;
 pub mod vfs;
+pub mod wal;
 
 pub use chunk::{Chunk, ChunkRow, ROW_DROPPED};
 pub use deletions::{DeletionsOf, read_deletions, write_deletions};

@@ -1,7 +1,16 @@
 //! The seam to the file system: the real one, one that fails on demand, one that simulates a power cut.
 
+mod crash;
+mod failing;
+mod network;
+mod real;
+
 use std::io;
 use std::path::Path;
+
+pub use crash::CrashVfs;
+pub use failing::{FailingVfs, Fault, Operation};
+pub use real::RealVfs;
 
 /// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
