@@ -1,16 +1,20 @@
 //! The bytes of a Stratal database on disk: log, segments, snapshots.
 
+mod catalog;
 mod checksum;
 mod chunk;
+mod codec;
 mod deletions;
 mod error;
 mod id;
 mod layout;
 mod part;
 mod segment;
+mod store;
 pub mod vfs;
 pub mod wal;
 
+pub use catalog::Catalog;
 pub use chunk::{Chunk, ChunkRow, ROW_DROPPED};
 pub use deletions::{DeletionsOf, read_deletions, write_deletions};
 pub use error::{Error, Result};
@@ -20,4 +24,8 @@ pub use part::{Part, PartBytes, PlaneBytes};
 pub use segment::{
     PAYLOAD_BYTES_MAX, PayloadCursor, Segment, SegmentFile, SegmentPlan, UNFINISHED, VectorsWriter,
     write_segment,
+};
+pub use store::{
+    Batch, CollectionSnapshot, CollectionStatistics, Committed, Expect, FileEntry, GenerationSpec, LivePart,
+    Opened, Problem, Row, Snapshot, Statistics, Store, StoreOptions, Vectors, Verification,
 };

@@ -336,4 +336,8 @@ impl Vfs for FailingVfs {
             None => self.inner.network_kind(path),
         }
     }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.inner.free_bytes(path)
+    }
 }

@@ -24,6 +24,8 @@ pub struct Entry {
 }
 
 /// An open file. Offsets are explicit, so that one handle serves several threads.
+// A file has a length to be asked for at a system call's cost; nobody asks whether it is empty.
+#[allow(clippy::len_without_is_empty)]
 pub trait File: Send + Sync {
     /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -78,6 +80,11 @@ pub trait Vfs: Send + Sync {
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
     /// Tries to take the writer's lock at `path`, creating the file and writing our process id into it.
     fn try_lock(&self, path: &Path) -> io::Result<LockAttempt>;
+    /// Bytes that can still be written below a path; `None` where nobody can say.
+    fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        let _ = path;
+        Ok(None)
+    }
     /// The name of the network file system that holds the path, `None` for a local one.
     fn network_kind(&self, path: &Path) -> io::Result<Option<String>>;
 }

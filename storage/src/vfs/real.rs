@@ -217,6 +217,22 @@ impl Vfs for RealVfs {
     fn network_kind(&self, path: &Path) -> io::Result<Option<String>> {
         network::kind(path)
     }
+
+    #[cfg(unix)]
+    fn free_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+        let mut status = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: `path` ends in a zero byte and `status` has room for one `statvfs`.
+        if unsafe { libc::statvfs(path.as_ptr(), status.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so the system has filled `status`.
+        let status = unsafe { status.assume_init() };
+        // The widths differ between targets.
+        #[allow(clippy::unnecessary_cast)]
+        Ok(Some(status.f_bavail as u64 * status.f_frsize as u64))
+    }
 }
 
 #[cfg(test)]

@@ -93,6 +93,23 @@ pub fn list(vfs: &dyn Vfs, folder: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// Refuses a folder with a log file of a newer major version, reading no more than the files' heads.
+///
+/// # Errors
+/// [`Error::Version`] naming the file; errors of the file system.
+pub(crate) fn check_versions(vfs: &dyn Vfs, folder: &Path) -> Result<()> {
+    if !vfs
+        .exists(folder)
+        .map_err(|error| Error::io("look for", folder, error))?
+    {
+        return Ok(());
+    }
+    for number in list(vfs, folder)? {
+        log_file::LogFile::open(vfs, folder, number)?;
+    }
+    Ok(())
+}
+
 /// Removes the log files with numbers below `number`, oldest first, and makes that durable; how many.
 ///
 /// # Errors

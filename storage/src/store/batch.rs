@@ -1,0 +1,379 @@
+//! What a transaction asks for, and how its rules are decided against a state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::record::{Change, Vectors};
+use super::state::DatabaseState;
+use crate::error::{Error, Result};
+use crate::id::{ID_BYTES_MAX, Id};
+use crate::layout::Layout;
+use crate::segment::PAYLOAD_BYTES_MAX;
+
+/// What must hold of a document before a put replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Anything: put it there.
+    Any,
+    /// No such document.
+    Absent,
+    /// The document is there at this version.
+    Version(u64),
+}
+
+#[derive(Debug)]
+enum Operation {
+    Put {
+        id: Id,
+        expect: Expect,
+        payload: Arc<[u8]>,
+        vectors: Vec<Vectors>,
+    },
+    Delete {
+        id: Id,
+        expected: Option<u64>,
+    },
+    Drop,
+}
+
+#[derive(Debug)]
+enum Step {
+    In {
+        collection: u32,
+        name: Arc<str>,
+        operation: Operation,
+    },
+    Set {
+        key: String,
+        value: Value,
+    },
+    Unset {
+        key: String,
+    },
+}
+
+/// The operations of one transaction, in order. Nothing happens before it is committed.
+#[derive(Debug, Default)]
+pub struct Batch {
+    steps: Vec<Step>,
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The commit's sequence number; the version of every document it put.
+    pub seq: u64,
+    /// Documents that were not there before.
+    pub inserted: u64,
+    /// Documents that took the place of an older version.
+    pub replaced: u64,
+    /// Documents deleted.
+    pub deleted: u64,
+}
+
+impl Batch {
+    /// An empty transaction.
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// Whether nothing has been asked for.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Number of operations.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Puts a document: its payload and one vector set for each generation of the collection.
+    pub fn put(
+        &mut self,
+        collection: (u32, &Arc<str>),
+        id: Id,
+        expect: Expect,
+        payload: Arc<[u8]>,
+        vectors: Vec<Vectors>,
+    ) {
+        self.push(
+            collection,
+            Operation::Put {
+                id,
+                expect,
+                payload,
+                vectors,
+            },
+        );
+    }
+
+    /// Deletes a document; one that is not there is no error unless a version is expected.
+    pub fn delete(&mut self, collection: (u32, &Arc<str>), id: Id, expected: Option<u64>) {
+        self.push(collection, Operation::Delete { id, expected });
+    }
+
+    /// Drops a collection with all its documents.
+    pub fn drop_collection(&mut self, collection: (u32, &Arc<str>)) {
+        self.push(collection, Operation::Drop);
+    }
+
+    /// Sets a setting of the database.
+    pub fn set(&mut self, key: impl Into<String>, value: Value) {
+        self.steps.push(Step::Set {
+            key: key.into(),
+            value,
+        });
+    }
+
+    /// Removes a setting.
+    pub fn unset(&mut self, key: impl Into<String>) {
+        self.steps.push(Step::Unset { key: key.into() });
+    }
+
+    fn push(&mut self, (collection, name): (u32, &Arc<str>), operation: Operation) {
+        self.steps.push(Step::In {
+            collection,
+            name: Arc::clone(name),
+            operation,
+        });
+    }
+}
+
+/// What a document has become within the transaction.
+struct Touched {
+    /// The version in the state before the transaction.
+    before: Option<u64>,
+    /// The version as of the last step.
+    now: Option<u64>,
+    /// Index of its change, if it needs one.
+    change: Option<usize>,
+}
+
+struct Resolver<'a> {
+    state: &'a DatabaseState,
+    seq: u64,
+    next_docid: u64,
+    changes: Vec<Option<Change>>,
+    touched: HashMap<(u32, Id), Touched>,
+    dropped: Vec<u32>,
+}
+
+/// Decides a batch against a state: the net changes, one at most for each document.
+pub(crate) fn resolve(batch: Batch, state: &DatabaseState, seq: u64) -> Result<(Vec<Change>, Committed)> {
+    let mut resolver = Resolver {
+        state,
+        seq,
+        next_docid: state.next_docid,
+        changes: Vec::with_capacity(batch.steps.len()),
+        touched: HashMap::with_capacity(batch.steps.len()),
+        dropped: Vec::new(),
+    };
+    for step in batch.steps {
+        match step {
+            Step::Set { key, value } => resolver.changes.push(Some(Change::Set { key, value })),
+            Step::Unset { key } => resolver.changes.push(Some(Change::Unset { key })),
+            Step::In {
+                collection,
+                name,
+                operation,
+            } => resolver.decide(collection, &name, operation)?,
+        }
+    }
+    let mut committed = Committed {
+        seq,
+        ..Committed::default()
+    };
+    for ((collection, _), touched) in &resolver.touched {
+        if resolver.dropped.contains(collection) {
+            continue;
+        }
+        match (touched.before, touched.now) {
+            (None, Some(_)) => committed.inserted += 1,
+            (Some(_), None) => committed.deleted += 1,
+            (Some(_), Some(_)) if touched.change.is_some() => committed.replaced += 1,
+            _ => {}
+        }
+    }
+    Ok((resolver.changes.into_iter().flatten().collect(), committed))
+}
+
+impl Resolver<'_> {
+    fn decide(&mut self, number: u32, name: &Arc<str>, operation: Operation) -> Result<()> {
+        let collection = match self.state.collections.get(&number) {
+            Some(collection) if !self.dropped.contains(&number) => Arc::clone(collection),
+            _ => {
+                return Err(Error::UnknownCollection {
+                    name: name.to_string(),
+                    similar: None,
+                });
+            }
+        };
+        match operation {
+            Operation::Drop => {
+                self.changes.push(Some(Change::DropCollection { number }));
+                self.dropped.push(number);
+                // Puts before the drop are undone by it; replay would otherwise build them for nothing.
+                for ((collection, _), touched) in &mut self.touched {
+                    if *collection == number
+                        && let Some(index) = touched.change.take()
+                    {
+                        self.changes[index] = None;
+                    }
+                }
+                Ok(())
+            }
+            Operation::Put {
+                id,
+                expect,
+                payload,
+                vectors,
+            } => {
+                check_id(&id)?;
+                check_vectors(&id, &collection.layouts, &vectors)?;
+                if payload.len() > PAYLOAD_BYTES_MAX {
+                    return Err(Error::Invalid {
+                        what: format!(
+                            "the document {id} has {} bytes of text and metadata, and at most \
+                             {PAYLOAD_BYTES_MAX} fit: split it",
+                            payload.len()
+                        ),
+                    });
+                }
+                let now = self.touch(number, &id)?.now;
+                match expect {
+                    Expect::Absent if now.is_some() => {
+                        return Err(Error::DocumentExists {
+                            collection: name.to_string(),
+                            id,
+                        });
+                    }
+                    Expect::Version(version) => check_version(name, &id, version, now)?,
+                    _ => {}
+                }
+                let docid = self.next_docid;
+                self.next_docid += 1;
+                let put = Change::Put {
+                    collection: number,
+                    docid,
+                    id: id.clone(),
+                    payload,
+                    vectors,
+                };
+                self.settle(number, &id, Some(self.seq), Some(put))
+            }
+            Operation::Delete { id, expected } => {
+                check_id(&id)?;
+                let touched = self.touch(number, &id)?;
+                let (before, now) = (touched.before, touched.now);
+                if let Some(version) = expected {
+                    check_version(name, &id, version, now)?;
+                }
+                if now.is_none() {
+                    return Ok(());
+                }
+                let delete = before.map(|_| Change::Delete {
+                    collection: number,
+                    id: id.clone(),
+                });
+                self.settle(number, &id, None, delete)
+            }
+        }
+    }
+
+    /// The document's state within the transaction, looked up once.
+    fn touch(&mut self, collection: u32, id: &Id) -> Result<&mut Touched> {
+        let key = (collection, id.clone());
+        if !self.touched.contains_key(&key) {
+            let collection = &self.state.collections[&collection];
+            let before = match collection.find(id)? {
+                Some((part, row)) => Some(collection.parts[part].part().version(row)?),
+                None => None,
+            };
+            self.touched.insert(
+                key.clone(),
+                Touched {
+                    before,
+                    now: before,
+                    change: None,
+                },
+            );
+        }
+        self.touched.get_mut(&key).ok_or(Error::Closed)
+    }
+
+    /// Makes `change` the document's only change.
+    fn settle(&mut self, collection: u32, id: &Id, now: Option<u64>, change: Option<Change>) -> Result<()> {
+        let free = self.changes.len();
+        let touched = self.touch(collection, id)?;
+        touched.now = now;
+        match (touched.change, change) {
+            (Some(index), change) => {
+                if change.is_none() {
+                    touched.change = None;
+                }
+                self.changes[index] = change;
+            }
+            (None, Some(change)) => {
+                touched.change = Some(free);
+                self.changes.push(Some(change));
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
+
+fn check_id(id: &Id) -> Result<()> {
+    match id {
+        Id::Text(text) if text.is_empty() => Err(Error::Invalid {
+            what: "an id must not be the empty text".to_owned(),
+        }),
+        Id::Text(text) if text.len() > ID_BYTES_MAX => Err(Error::Invalid {
+            what: format!(
+                "an id has at most {ID_BYTES_MAX} bytes, and this one has {}",
+                text.len()
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_vectors(id: &Id, layouts: &[Layout], vectors: &[Vectors]) -> Result<()> {
+    if layouts.len() != vectors.len() {
+        return Err(Error::Invalid {
+            what: format!(
+                "the document {id} brings vectors for {} of {} generations",
+                vectors.len(),
+                layouts.len()
+            ),
+        });
+    }
+    for (layout, vectors) in layouts.iter().zip(vectors) {
+        if layout.generation != vectors.generation || layout.document_bytes() != vectors.bytes.len() {
+            return Err(Error::Invalid {
+                what: format!(
+                    "the vectors of {id} have {} bytes for generation {}, and generation {} takes {}",
+                    vectors.bytes.len(),
+                    vectors.generation,
+                    layout.generation,
+                    layout.document_bytes()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_version(collection: &str, id: &Id, expected: u64, found: Option<u64>) -> Result<()> {
+    if found == Some(expected) {
+        return Ok(());
+    }
+    Err(Error::VersionConflict {
+        collection: collection.to_owned(),
+        id: id.clone(),
+        expected,
+        found,
+    })
+}

@@ -1,0 +1,366 @@
+//! The whole database at one commit, as an immutable value: a commit makes the next one from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use serde_json::Value;
+
+use super::record::{Change, GenerationSpec, Vectors};
+use crate::chunk::{Chunk, ChunkRow};
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::layout::Layout;
+use crate::part::Part;
+
+/// Memory chunks are merged up to this many rows, so that a commit never copies more than that.
+const CHUNK_ROWS_MAX: u32 = 4096;
+
+/// A part of a collection and which of its rows are deleted as of this state.
+#[derive(Clone, Debug)]
+pub struct LivePart {
+    part: Part,
+    dead: Arc<RoaringBitmap>,
+    /// A frozen chunk is being written to a segment: it is never merged, so that it can be found again.
+    frozen: bool,
+}
+
+impl LivePart {
+    pub(crate) fn new(part: Part, dead: RoaringBitmap) -> LivePart {
+        LivePart {
+            part,
+            dead: Arc::new(dead),
+            frozen: false,
+        }
+    }
+
+    /// The rows.
+    pub fn part(&self) -> &Part {
+        &self.part
+    }
+
+    /// The deleted rows.
+    pub fn dead(&self) -> &RoaringBitmap {
+        &self.dead
+    }
+
+    /// How many rows are not deleted.
+    pub fn live_rows(&self) -> u64 {
+        u64::from(self.part.rows()) - self.dead.len()
+    }
+
+    pub(crate) fn is_same_part(&self, other: &LivePart) -> bool {
+        self.part.is_same(&other.part)
+    }
+
+    fn chunk(&self) -> Option<&Arc<Chunk>> {
+        match &self.part {
+            Part::Memory(chunk) if !self.frozen => Some(chunk),
+            _ => None,
+        }
+    }
+}
+
+/// One collection of a state.
+#[derive(Clone, Debug)]
+pub(crate) struct CollectionState {
+    pub number: u32,
+    pub name: Arc<str>,
+    pub attributes: Arc<Value>,
+    pub generations: Arc<Vec<GenerationSpec>>,
+    /// The layouts of the generations, shared with the chunks.
+    pub layouts: Arc<[Layout]>,
+    /// Segments first, then memory chunks, each in the order they came to be.
+    pub parts: Vec<LivePart>,
+}
+
+/// A row on its way into a chunk.
+struct NewRow {
+    docid: u64,
+    id: Id,
+    payload: Arc<[u8]>,
+    vectors: Vec<Vectors>,
+}
+
+/// The database at one commit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DatabaseState {
+    pub seq: u64,
+    pub next_docid: u64,
+    pub next_collection: u32,
+    pub collections: BTreeMap<u32, Arc<CollectionState>>,
+    pub settings: Arc<BTreeMap<String, Value>>,
+}
+
+impl CollectionState {
+    pub fn new(
+        number: u32,
+        name: &str,
+        attributes: Value,
+        generations: Vec<GenerationSpec>,
+    ) -> CollectionState {
+        CollectionState {
+            number,
+            name: Arc::from(name),
+            attributes: Arc::new(attributes),
+            layouts: generations.iter().map(|generation| generation.layout).collect(),
+            generations: Arc::new(generations),
+            parts: Vec::new(),
+        }
+    }
+
+    pub fn live_rows(&self) -> u64 {
+        self.parts.iter().map(LivePart::live_rows).sum()
+    }
+
+    pub fn memory_bytes(&self) -> u64 {
+        self.parts
+            .iter()
+            .map(|live| match live.part() {
+                Part::Memory(chunk) => chunk.memory_bytes() as u64,
+                Part::Segment(_) => 0,
+            })
+            .sum()
+    }
+
+    /// Where the live row of an id is: the index of its part and the row; newest parts first.
+    pub fn find(&self, id: &Id) -> Result<Option<(usize, u32)>> {
+        for (index, live) in self.parts.iter().enumerate().rev() {
+            for row in live.part.find_all(id)? {
+                if !live.dead.contains(row) {
+                    return Ok(Some((index, row)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn kill(&mut self, id: &Id) -> Result<bool> {
+        let Some((index, row)) = self.find(id)? else {
+            return Ok(false);
+        };
+        Arc::make_mut(&mut self.parts[index].dead).insert(row);
+        Ok(true)
+    }
+
+    fn add(&mut self, rows: &[NewRow], version: u64) -> Result<()> {
+        let rows: Vec<ChunkRow<'_>> = rows
+            .iter()
+            .map(|row| ChunkRow {
+                docid: row.docid,
+                version,
+                id: &row.id,
+                payload: Arc::clone(&row.payload),
+                vectors: row.vectors.iter().map(|vectors| &vectors.bytes[..]).collect(),
+            })
+            .collect();
+        let chunk = Chunk::from_rows(&self.layouts, &rows)?;
+        self.parts
+            .push(LivePart::new(Part::Memory(Arc::new(chunk)), RoaringBitmap::new()));
+        self.merge_chunks()
+    }
+
+    /// Keeps the number of chunks logarithmic: the newest two become one while they are of a size.
+    fn merge_chunks(&mut self) -> Result<()> {
+        while let [.., before, last] = self.parts.as_slice() {
+            let (Some(a), Some(b)) = (before.chunk(), last.chunk()) else {
+                return Ok(());
+            };
+            if a.rows() > b.rows().saturating_mul(2) || a.rows() + b.rows() > CHUNK_ROWS_MAX {
+                return Ok(());
+            }
+            let (merged, _) = Chunk::merge(&[(a, &before.dead), (b, &last.dead)])?;
+            self.parts.truncate(self.parts.len() - 2);
+            if merged.rows() > 0 {
+                self.parts.push(LivePart::new(
+                    Part::Memory(Arc::new(merged)),
+                    RoaringBitmap::new(),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl DatabaseState {
+    pub fn collection(&self, name: &str) -> Result<&Arc<CollectionState>> {
+        self.collections
+            .values()
+            .find(|collection| &*collection.name == name)
+            .ok_or_else(|| Error::UnknownCollection {
+                name: name.to_owned(),
+                similar: self.similar_name(name),
+            })
+    }
+
+    fn similar_name(&self, name: &str) -> Option<String> {
+        self.collections
+            .values()
+            .map(|collection| (edit_distance(&collection.name, name), collection.name.to_string()))
+            .filter(|(distance, _)| *distance <= name.chars().count().max(3) / 3)
+            .min()
+            .map(|(_, name)| name)
+    }
+
+    pub fn memory_bytes(&self) -> u64 {
+        self.collections
+            .values()
+            .map(|collection| collection.memory_bytes())
+            .sum()
+    }
+
+    pub fn has_memory_rows(&self) -> bool {
+        self.collections.values().any(|collection| {
+            collection
+                .parts
+                .iter()
+                .any(|live| matches!(live.part, Part::Memory(_)))
+        })
+    }
+
+    /// The state after a commit's changes. Replaying changes that a state already holds leaves the same rows
+    /// live, so the log may overlap what the MANIFEST names.
+    ///
+    /// # Errors
+    /// Whatever reading a segment's id table gives; and `what` went wrong in words if a change fits no state.
+    pub fn apply(&self, changes: Vec<Change>, seq: u64) -> Result<DatabaseState> {
+        let mut next = self.clone();
+        next.seq = seq;
+        let mut new_rows: BTreeMap<u32, Vec<NewRow>> = BTreeMap::new();
+        for change in changes {
+            match change {
+                Change::CreateCollection {
+                    number,
+                    name,
+                    attributes,
+                    generations,
+                } => {
+                    next.next_collection = next.next_collection.max(number + 1);
+                    let created = CollectionState::new(number, &name, attributes, generations);
+                    next.collections.insert(number, Arc::new(created));
+                }
+                Change::DropCollection { number } => {
+                    next.collections.remove(&number);
+                    new_rows.remove(&number);
+                }
+                Change::Put {
+                    collection,
+                    docid,
+                    id,
+                    payload,
+                    vectors,
+                } => {
+                    next.next_docid = next.next_docid.max(docid + 1);
+                    let target = next.collection_mut(collection)?;
+                    let fits = vectors.len() == target.generations.len()
+                        && target.generations.iter().zip(&vectors).all(|(spec, given)| {
+                            spec.layout.generation == given.generation
+                                && spec.layout.document_bytes() == given.bytes.len()
+                        });
+                    if !fits {
+                        return Err(Error::Invalid {
+                            what: format!("the vectors of {id} do not fit {:?}", target.name),
+                        });
+                    }
+                    target.kill(&id)?;
+                    new_rows.entry(collection).or_default().push(NewRow {
+                        docid,
+                        id,
+                        payload,
+                        vectors,
+                    });
+                }
+                Change::Delete { collection, id } => {
+                    next.collection_mut(collection)?.kill(&id)?;
+                }
+                Change::Set { key, value } => {
+                    Arc::make_mut(&mut next.settings).insert(key, value);
+                }
+                Change::Unset { key } => {
+                    Arc::make_mut(&mut next.settings).remove(&key);
+                }
+            }
+        }
+        for (number, rows) in new_rows {
+            next.collection_mut(number)?.add(&rows, seq)?;
+        }
+        Ok(next)
+    }
+
+    fn collection_mut(&mut self, number: u32) -> Result<&mut CollectionState> {
+        self.collections
+            .get_mut(&number)
+            .map(Arc::make_mut)
+            .ok_or_else(|| Error::Invalid {
+                what: format!("collection number {number} does not exist"),
+            })
+    }
+
+    /// Marks every memory chunk as about to be written to a segment.
+    pub fn freeze(&mut self) {
+        for collection in self.collections.values_mut() {
+            if collection.parts.iter().any(|live| live.chunk().is_some()) {
+                for live in &mut Arc::make_mut(collection).parts {
+                    live.frozen = matches!(live.part, Part::Memory(_));
+                }
+            }
+        }
+    }
+
+    /// Puts a new part in the place of old ones, deleting in it what was deleted in them since it was planned.
+    pub fn replace(&mut self, replacement: &Replacement) {
+        let Some(collection) = self.collections.get_mut(&replacement.collection) else {
+            return;
+        };
+        let mut dead = RoaringBitmap::new();
+        let mut target_row = 0u32;
+        for (old, rows) in &replacement.sources {
+            let now = collection.parts.iter().find(|live| live.is_same_part(old));
+            for &row in rows {
+                // A part that has gone altogether holds nothing live.
+                if now.is_none_or(|live| live.dead.contains(row)) {
+                    dead.insert(target_row);
+                }
+                target_row += 1;
+            }
+        }
+        let collection = Arc::make_mut(collection);
+        collection
+            .parts
+            .retain(|live| !replacement.sources.iter().any(|(old, _)| live.is_same_part(old)));
+        if let Some(part) = &replacement.with {
+            let segments = collection
+                .parts
+                .iter()
+                .filter(|live| matches!(live.part, Part::Segment(_)))
+                .count();
+            collection
+                .parts
+                .insert(segments, LivePart::new(part.clone(), dead));
+        }
+    }
+}
+
+/// Old parts and the rows of them that a new part holds, in its row order.
+pub(crate) struct Replacement {
+    pub collection: u32,
+    pub sources: Vec<(LivePart, Vec<u32>)>,
+    /// `None` if no row was left.
+    pub with: Option<Part>,
+}
+
+/// Levenshtein distance over characters, for "did you mean".
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
