@@ -134,9 +134,7 @@ pub fn max_inner_product(
     let floors = check_options(options, count, rows)?;
     let kernels = match options.instructions {
         None => Kernels::best(),
-        Some(instructions) => {
-            Kernels::of(instructions).ok_or(Error::Unsupported { instructions })?
-        }
+        Some(instructions) => Kernels::of(instructions).ok_or(Error::Unsupported { instructions })?,
     };
     if count == 0 {
         return Ok(Vec::new());

@@ -129,8 +129,7 @@ impl<K, F: Fn(&K, &K) -> Ordering> TopK<K, F> {
                 return;
             }
             let right = left + 1;
-            let child = if right < self.entries.len()
-                && self.worse(&self.entries[right], &self.entries[left])
+            let child = if right < self.entries.len() && self.worse(&self.entries[right], &self.entries[left])
             {
                 right
             } else {

@@ -48,8 +48,7 @@ fn k_above_n_gives_every_row_once() {
 fn an_empty_plane_answers_with_empty_lists() {
     let plane = Plane::new(&[], 0, 8, 32, Element::F32).unwrap();
     for queries in [1, 19, 20, 33] {
-        let found =
-            max_inner_product(&vec![1.0; queries * 8], 8, &[plane], &Options::new(3)).unwrap();
+        let found = max_inner_product(&vec![1.0; queries * 8], 8, &[plane], &Options::new(3)).unwrap();
         assert_eq!(found, vec![vec![]; queries]);
     }
     assert!(
@@ -73,10 +72,7 @@ fn ties_follow_the_callers_order_also_at_the_last_place() {
         let expected = brute_force(&asked, &planes, k, none, |_| true, &backwards);
         for path in paths() {
             let options = Options::new(k).order(&backwards).instructions(path);
-            assert_eq!(
-                max_inner_product(&asked, 3, &planes, &options).unwrap(),
-                expected
-            );
+            assert_eq!(max_inner_product(&asked, 3, &planes, &options).unwrap(), expected);
             let one = max_inner_product(&asked[..3], 3, &planes, &options).unwrap();
             assert_eq!(one[0], expected[0]);
         }
@@ -158,9 +154,7 @@ fn extreme_vectors_are_ranked_as_float64_ranks_them() {
     ];
     for dimension in [1, 3, 16, 17, 50] {
         let pick = |random: &mut Random, n: usize| -> Vec<f32> {
-            (0..n)
-                .map(|_| extremes[random.below(extremes.len())])
-                .collect()
+            (0..n).map(|_| extremes[random.below(extremes.len())]).collect()
         };
         let mixed = Stored::new(&pick(&mut random, 150 * dimension), dimension, Element::F32);
         let asked = pick(&mut random, 10 * dimension);
@@ -230,10 +224,7 @@ fn threads_change_nothing() {
     let stored = Stored::new(&values, dimension, Element::I8);
     let planes = [stored.plane()];
     let asked = random.vector(10 * dimension);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(4)
-        .build()
-        .unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
     for queries in [1, 10] {
         let asked = &asked[..queries * dimension];
         let alone = max_inner_product(asked, dimension, &planes, &Options::new(25)).unwrap();

@@ -3,11 +3,7 @@
 use stratal_kernels::{Candidate, max_inner_product};
 use stratal_kernels::{Element, Error, MAX_DIMENSION, Options, Plane, inner_product};
 
-fn search(
-    queries: &[f32],
-    dimension: usize,
-    options: &Options,
-) -> Result<Vec<Vec<Candidate>>, Error> {
+fn search(queries: &[f32], dimension: usize, options: &Options) -> Result<Vec<Vec<Candidate>>, Error> {
     let values = [0.5f32; 64 * 3];
     let plane = Plane::from_f32(&values, 64)?;
     max_inner_product(queries, dimension, &[plane], options)
@@ -68,28 +64,13 @@ fn a_query_that_is_not_finite_is_refused_by_row_and_component() {
 #[test]
 fn options_that_make_no_sense_are_refused() {
     let query = [0.0f32; 64];
-    assert_eq!(
-        search(&query, 64, &Options::new(0)).unwrap_err(),
-        Error::ZeroK
-    );
+    assert_eq!(search(&query, 64, &Options::new(0)).unwrap_err(), Error::ZeroK);
     let error = search(&query, 64, &Options::new(1).floor(f64::NAN)).unwrap_err();
     assert_eq!(error, Error::FloorNotANumber { row: 0 });
     let error = search(&query, 64, &Options::new(1).floors(&[0.0, 1.0])).unwrap_err();
-    assert_eq!(
-        error,
-        Error::FloorCount {
-            expected: 1,
-            got: 2
-        }
-    );
+    assert_eq!(error, Error::FloorCount { expected: 1, got: 2 });
     let error = search(&query, 64, &Options::new(1).live(&[])).unwrap_err();
-    assert_eq!(
-        error,
-        Error::LiveMask {
-            expected: 1,
-            got: 0
-        }
-    );
+    assert_eq!(error, Error::LiveMask { expected: 1, got: 0 });
 }
 
 #[test]
@@ -113,10 +94,7 @@ fn planes_that_their_buffer_cannot_hold_are_refused() {
             needed: 50
         }
     );
-    assert!(matches!(
-        new(2, 1, usize::MAX),
-        Err(Error::PlaneLength { .. })
-    ));
+    assert!(matches!(new(2, 1, usize::MAX), Err(Error::PlaneLength { .. })));
     assert!(matches!(
         new(3, 1, usize::MAX / 2 + 1),
         Err(Error::PlaneLength { .. })

@@ -44,9 +44,9 @@ unsafe fn load<const E: u8>(row: *const u8) -> __m256 {
         match E {
             F32 => _mm256_loadu_ps(row.cast()),
             F16 => _mm256_cvtph_ps(_mm_loadu_si128(row.cast())),
-            BF16 => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(
-                _mm_loadu_si128(row.cast()),
-            ))),
+            BF16 => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(
+                row.cast(),
+            )))),
             _ => _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(row.cast()))),
         }
     }
@@ -74,10 +74,7 @@ fn query_tail(query: &[f32], from: usize) -> __m256 {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fold(lanes: __m256) -> f32 {
-    let four = _mm_add_ps(
-        _mm256_castps256_ps128(lanes),
-        _mm256_extractf128_ps::<1>(lanes),
-    );
+    let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
 }
@@ -209,10 +206,7 @@ fn exact_as<const E: u8>(row: &[u8], query: &[f32]) -> f64 {
         _mm256_add_pd(lanes[0], lanes[2]),
         _mm256_add_pd(lanes[1], lanes[3]),
     );
-    let two = _mm_add_pd(
-        _mm256_castpd256_pd128(four),
-        _mm256_extractf128_pd::<1>(four),
-    );
+    let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
     _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
 }
 

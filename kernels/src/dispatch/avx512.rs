@@ -183,8 +183,7 @@ fn exact_as<const E: u8>(row: &[u8], query: &[f32]) -> f64 {
             }
         } else {
             // SAFETY: the mask keeps the load below `dimension`.
-            let asked =
-                unsafe { _mm512_maskz_loadu_ps(mask_of(dimension - i), query.as_ptr().add(i)) };
+            let asked = unsafe { _mm512_maskz_loadu_ps(mask_of(dimension - i), query.as_ptr().add(i)) };
             (load_tail::<E>(row, i), asked)
         };
         low = _mm512_fmadd_pd(
@@ -200,14 +199,8 @@ fn exact_as<const E: u8>(row: &[u8], query: &[f32]) -> f64 {
         i += LANES;
     }
     let eight = _mm512_add_pd(low, high);
-    let four = _mm256_add_pd(
-        _mm512_castpd512_pd256(eight),
-        _mm512_extractf64x4_pd::<1>(eight),
-    );
-    let two = _mm_add_pd(
-        _mm256_castpd256_pd128(four),
-        _mm256_extractf128_pd::<1>(four),
-    );
+    let four = _mm256_add_pd(_mm512_castpd512_pd256(eight), _mm512_extractf64x4_pd::<1>(eight));
+    let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
     _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
 }
 

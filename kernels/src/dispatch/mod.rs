@@ -27,11 +27,7 @@ pub enum Instructions {
 
 impl Instructions {
     /// Every set, slowest first.
-    pub const ALL: [Instructions; 3] = [
-        Instructions::Portable,
-        Instructions::Avx2,
-        Instructions::Avx512,
-    ];
+    pub const ALL: [Instructions; 3] = [Instructions::Portable, Instructions::Avx2, Instructions::Avx512];
 
     /// Whether this processor offers the set.
     pub fn is_available(self) -> bool {
@@ -115,9 +111,7 @@ impl Kernels {
 
     /// Converts a row to f32 into the front of `out`; returns its squared length, summed in f32.
     pub fn widen(&self, element: Element, row: &[u8], out: &mut [f32]) -> f32 {
-        assert!(
-            row.len() <= out.len() * element.size() && row.len().is_multiple_of(element.size())
-        );
+        assert!(row.len() <= out.len() * element.size() && row.len().is_multiple_of(element.size()));
         // SAFETY: `of` hands out a table only where its instructions exist; `out` holds the row.
         unsafe { (self.widen)(element, row, out) }
     }

@@ -19,11 +19,7 @@ const WIDTH: usize = 8;
 const ROWS: usize = 4;
 const LANES: usize = 16;
 
-fn convert<const N: usize>(
-    row: &[u8],
-    f: impl Fn([u8; N]) -> f32,
-    mut each: impl FnMut(usize, f32),
-) {
+fn convert<const N: usize>(row: &[u8], f: impl Fn([u8; N]) -> f32, mut each: impl FnMut(usize, f32)) {
     for (i, bytes) in row.as_chunks::<N>().0.iter().enumerate() {
         each(i, f(*bytes));
     }

@@ -34,11 +34,7 @@ fn sortable(x: f64) -> u64 {
 }
 
 fn unsortable(bits: u64) -> f64 {
-    f64::from_bits(if bits & SIGN == 0 {
-        !bits
-    } else {
-        bits & !SIGN
-    })
+    f64::from_bits(if bits & SIGN == 0 { !bits } else { bits & !SIGN })
 }
 
 #[cfg(test)]

@@ -170,9 +170,9 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
         for plane in scan.planes {
             for (at, &row) in self.listed.iter().enumerate() {
                 let into = &mut self.widened[at * self.stride..][..scan.dimension];
-                let squares =
-                    scan.kernels
-                        .widen(plane.element(), plane.row_bytes(row as usize), into);
+                let squares = scan
+                    .kernels
+                    .widen(plane.element(), plane.row_bytes(row as usize), into);
                 self.lengths[at] = bound::up(bound::length(squares, scan.dimension));
             }
             for (p, panel) in scan.panels.iter().enumerate() {

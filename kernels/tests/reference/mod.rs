@@ -158,7 +158,5 @@ pub fn brute_force(
 }
 
 pub fn paths() -> impl Iterator<Item = Instructions> {
-    Instructions::ALL
-        .into_iter()
-        .filter(|path| path.is_available())
+    Instructions::ALL.into_iter().filter(|path| path.is_available())
 }

