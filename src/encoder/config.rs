@@ -115,7 +115,7 @@ impl BertConfig {
         };
         if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             return Err(broken(format!(
-                "hidden_size {} cannot be split over {} heads",
+                "hidden_size {} cannot be split over num_attention_heads {}",
                 config.hidden_size, config.num_attention_heads
             )));
         }
