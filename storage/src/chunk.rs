@@ -413,3 +413,6 @@ fn check_shape(layouts: &[Layout], row: &ChunkRow<'_>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     pub manifest_seq: u64,
     /// Whether the segments differ from what the MANIFEST names.
     pub changed: bool,
+    /// The files in `segments/` that the MANIFEST stands on.
+    pub named: Vec<String>,
 }
 
 impl Store {
@@ -51,6 +53,36 @@ impl Shared {
             return Ok(());
         }
         let mut replacements = Vec::new();
+        let written = self
+            .write_chunks(progress, &base, &mut replacements)
+            .and_then(|()| {
+                let mut flushed = DatabaseState::clone(&base);
+                for replacement in &replacements {
+                    flushed.replace(replacement);
+                }
+                self.write_manifest(progress, &flushed, first_log)
+            });
+        if let Err(error) = written {
+            // Poisoned, it is not known which MANIFEST is in place, and what it names must stay.
+            if self.poisoned.get().is_none() {
+                self.sweep_after_failure(progress);
+            }
+            return Err(error);
+        }
+        self.swap(&replacements);
+        progress.changed = false;
+        wal::remove_before(self.vfs(), &self.folder.wal(), first_log)?;
+        sweep(self, &progress.named).map(drop)
+    }
+
+    /// Writes the memory chunks of each collection to a segment; what was written before a failure is in
+    /// `replacements` all the same.
+    fn write_chunks(
+        &self,
+        progress: &mut Progress,
+        base: &DatabaseState,
+        replacements: &mut Vec<Replacement>,
+    ) -> Result<()> {
         for collection in base.collections.values() {
             let chunks = collection
                 .parts
@@ -61,16 +93,17 @@ impl Shared {
                 replacements.push(self.write_replacement(progress, collection.number, &sources)?);
             }
         }
-        let mut flushed = DatabaseState::clone(&base);
-        for replacement in &replacements {
-            flushed.replace(replacement);
-        }
-        self.write_manifest(progress, &flushed, first_log)?;
-        self.swap(&replacements);
-        progress.changed = false;
-        wal::remove_before(self.vfs(), &self.folder.wal(), first_log)?;
-        self.sweep_segments(progress, &flushed)?;
         Ok(())
+    }
+
+    /// Takes away what a failed checkpoint wrote, so that trying again does not fill the disk: all that neither
+    /// the MANIFEST nor the current state stands on.
+    fn sweep_after_failure(&self, progress: &Progress) {
+        let mut named = named_files(progress, &self.current.load());
+        named.extend_from_slice(&progress.named);
+        if let Err(error) = sweep(self, &named) {
+            tracing::debug!(%error, "files that nobody names stay until the next opening");
+        }
     }
 
     /// Begins a new log file and freezes the memory chunks: the state returned is durable, and the files before
@@ -233,16 +266,12 @@ impl Shared {
         }
         progress.deletions = named;
         progress.manifest_seq = state.seq;
+        progress.named = named_files(progress, state);
         Ok(())
-    }
-
-    /// Unlinks segment files that the MANIFEST does not name. Readers that have them mapped keep them.
-    fn sweep_segments(&self, progress: &Progress, state: &DatabaseState) -> Result<()> {
-        sweep(self, &named_files(progress, state)).map(|_| ())
     }
 }
 
-/// The file names that the MANIFEST stands on.
+/// The names of the files in `segments/` that a state stands on.
 pub(super) fn named_files(progress: &Progress, state: &DatabaseState) -> Vec<String> {
     let mut names = Vec::new();
     for live in state
@@ -266,7 +295,8 @@ pub(super) fn named_files(progress: &Progress, state: &DatabaseState) -> Vec<Str
     names
 }
 
-/// Unlinks our own files in `segments/` that are not `named`, and tells which.
+/// Unlinks our own files in `segments/` that are not `named`, and tells which. Readers that have them mapped
+/// keep them.
 pub(super) fn sweep(shared: &Shared, named: &[String]) -> Result<Vec<PathBuf>> {
     let segments = shared.folder.segments();
     let named: std::collections::HashSet<&str> = named.iter().map(String::as_str).collect();

@@ -16,7 +16,7 @@ use super::maintenance::Maintenance;
 use super::manifest::Manifest;
 use super::record;
 use super::state::{CollectionState, DatabaseState, LivePart};
-use super::{Opened, Shared, Store, StoreOptions, reader};
+use super::{Opened, Shared, Store, StoreOptions, locked, reader};
 use crate::deletions::{DeletionsOf, read_deletions};
 use crate::error::{Error, Result};
 use crate::part::Part;
@@ -294,6 +294,7 @@ pub(super) fn load(
         }
         state.collections.insert(entry.number, Arc::new(collection));
     }
+    progress.named = named_files(&progress, &state);
     Ok(Loaded {
         state,
         progress,
@@ -335,12 +336,8 @@ pub(super) fn apply_record(
 fn tidy(shared: &mut Shared) -> Result<()> {
     let vfs = Arc::clone(&shared.options.vfs);
     let mut removed = Vec::new();
-    let progress = shared
-        .maintaining
-        .get_mut()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let named = named_files(progress, &shared.current.load());
-    removed.extend(sweep(shared, &named)?);
+    // By the MANIFEST, not by the state: the log may have dropped a collection that the MANIFEST still names.
+    removed.extend(sweep(shared, &locked(&shared.maintaining).named)?);
     let temporary = shared.folder.manifest_temporary();
     if vfs
         .exists(&temporary)

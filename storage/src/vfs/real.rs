@@ -92,10 +92,20 @@ fn copied(file: &fs::File, len: usize) -> io::Result<Bytes> {
 
 /// A locked file; the system releases the lock when the descriptor closes, however the process ends.
 struct FileLock {
-    _file: fs::File,
+    file: fs::File,
 }
 
 impl LockGuard for FileLock {}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child that this process is just starting holds a copy of the
+        // descriptor, and with it the lock, until it runs its program.
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the lock goes when the last copy of its descriptor is closed");
+        }
+    }
+}
 
 fn pid_in(file: &mut fs::File) -> Option<u32> {
     let mut text = String::new();
@@ -207,7 +217,7 @@ impl Vfs for RealVfs {
                 file.set_len(0)?;
                 file.rewind()?;
                 writeln!(file, "{}", std::process::id())?;
-                Ok(LockAttempt::Held(Box::new(FileLock { _file: file })))
+                Ok(LockAttempt::Held(Box::new(FileLock { file })))
             }
             Err(fs::TryLockError::WouldBlock) => Ok(LockAttempt::Busy(pid_in(&mut file))),
             Err(fs::TryLockError::Error(error)) => Err(error),

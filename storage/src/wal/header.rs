@@ -63,13 +63,14 @@ impl FileHeader {
 
     /// Reads the header of file `number`; `None` where it is unreadable.
     ///
-    /// A newer major version is an error even where the checksum disagrees: the newer format may have another.
+    /// Another major version is an error; a newer one even where the checksum disagrees: its format may have another.
     pub(super) fn decode(bytes: &[u8], number: u64, path: &Path) -> Result<Option<FileHeader>> {
         if bytes.len() < USED || !bytes.starts_with(&MAGIC) {
             return Ok(None);
         }
         let found = (u16_at(bytes, MAJOR_AT), u16_at(bytes, MINOR_AT));
-        if found.0 > VERSION.0 {
+        let intact = u32_at(bytes, CRC_AT) == crc32fast::hash(&bytes[..CRC_AT]);
+        if found.0 > VERSION.0 || (found.0 < VERSION.0 && intact) {
             return Err(Error::Version {
                 path: path.to_owned(),
                 kind: "log",
@@ -82,9 +83,7 @@ impl FileHeader {
             last_seq: u64_at(bytes, LAST_SEQ_AT),
             previous: Some(u64_at(bytes, PREVIOUS_AT)).filter(|&previous| previous > 0),
         };
-        let sound = found.0 == VERSION.0
-            && u32_at(bytes, CRC_AT) == crc32fast::hash(&bytes[..CRC_AT])
-            && header.number == number;
+        let sound = found.0 == VERSION.0 && intact && header.number == number;
         Ok(sound.then_some(header))
     }
 }
