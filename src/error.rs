@@ -16,6 +16,10 @@ pub enum Error {
     #[cfg(feature = "encoder")]
     #[error(transparent)]
     Model(#[from] crate::encoder::ModelError),
+    /// A source of documents could not be read.
+    #[cfg(feature = "ingest")]
+    #[error(transparent)]
+    Ingest(#[from] crate::ingest::IngestError),
     /// A vector has the wrong number of components.
     #[error("{what} has {got} components, and the collection {collection:?} takes {expected}")]
     Dimension {

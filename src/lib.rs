@@ -6,6 +6,8 @@ mod document;
 #[cfg(feature = "encoder")]
 pub mod encoder;
 mod error;
+#[cfg(feature = "ingest")]
+pub mod ingest;
 #[cfg(feature = "encoder")]
 mod models;
 mod query;

@@ -1,0 +1,27 @@
+//! From files to passages: what is read, how it is cut, and what is passed over.
+//!
+//! Text and Markdown become passages, each a slice of its file; JSON lines are documents already; `.npy` files are
+//! vectors. One bad file or line never stops the others: it is named, with its reason.
+
+mod error;
+mod jsonl;
+mod lines;
+mod markdown;
+mod npy;
+mod npy_header;
+mod passages;
+mod record;
+mod source;
+mod text;
+mod walk;
+
+pub use error::{IngestError, LineProblem, NpyProblem, Skip, SkipReason};
+pub use jsonl::JsonLines;
+pub use lines::{Compression, LINE_BYTES_MAX};
+pub use markdown::markdown_passages;
+pub use npy::{NpyElement, NpyReader, NpyWriter};
+pub use passages::{PASSAGE_WORDS_LEAST, Passage, PassageLength, length_in_words};
+pub use record::{FieldNames, Record};
+pub use source::{SourceKind, TEXT_FILE_BYTES_MAX, TextFile, content_hash, passage_id};
+pub use text::text_passages;
+pub use walk::{SourceFile, Walk, walk};
