@@ -143,7 +143,7 @@ fn a_compressed_file_cut_anywhere_ends_in_an_error_after_its_good_lines() {
         let middle = garbage.len() / 2;
         garbage[middle] ^= 0x55;
         assert!(
-            read(garbage, compression, 1_000).1.len() == 1,
+            !read(garbage, compression, 1_000).1.is_empty(),
             "{compression:?}: a flipped bit is told"
         );
         assert_eq!(
