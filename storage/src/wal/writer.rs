@@ -110,9 +110,12 @@ impl WalWriter {
         self.file
             .write_at(&header.encode(), 0)
             .map_err(|error| Error::io("write", &self.path, error))?;
+        // Synced by itself: a frame below a header that a power cut took looks like damage.
+        self.fill_ahead(0)?;
+        self.sync()?;
         match carried {
             Some((frame, payload)) => self.append(&frame, &payload),
-            None => self.fill_ahead(0).and_then(|()| self.sync()),
+            None => Ok(()),
         }
     }
 

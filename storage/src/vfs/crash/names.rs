@@ -76,8 +76,8 @@ pub(super) fn drop_orphans(names: &mut Names) {
     // Parents sort before their entries.
     for (path, node) in std::mem::take(names) {
         let folder = parent(&path);
-        let is_root = path.as_os_str().is_empty() || path.parent().is_none();
-        if is_root || folder.as_os_str().is_empty() || kept.get(folder) == Some(&Node::Folder) {
+        let in_root = folder.as_os_str().is_empty() || folder == Path::new("/");
+        if in_root || kept.get(folder) == Some(&Node::Folder) {
             kept.insert(path, node);
         }
     }
