@@ -53,8 +53,7 @@ pub fn bytes_written() -> u64 {
 
 /// Resident memory of this process in MiB: now, or at most so far.
 pub fn resident_mib(peak: bool) -> f64 {
-    let status =
-        std::fs::read_to_string("/proc/self/status").expect("/proc/self/status is readable");
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status is readable");
     let key = if peak { "VmHWM:" } else { "VmRSS:" };
     let line = status
         .lines()

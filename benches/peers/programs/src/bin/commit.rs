@@ -23,13 +23,23 @@ fn main() {
     let folder: PathBuf = argument(2, "folder");
     match argument::<String>(1, "mode").as_str() {
         "single" => tell(&single(&folder, argument(3, "number of rounds"))),
-        "threads" => tell(&threads(&folder, argument(3, "number of threads"), argument(4, "number of seconds"))),
+        "threads" => tell(&threads(
+            &folder,
+            argument(3, "number of threads"),
+            argument(4, "number of seconds"),
+        )),
         "batch" => {
             let vectors = vectors(argument(4, "documents a batch"));
             let batches = argument(3, "number of batches");
-            serve(json!({}), || ingest(&folder.join("batch.stratal"), &vectors, batches));
+            serve(json!({}), || {
+                ingest(&folder.join("batch.stratal"), &vectors, batches)
+            });
         }
-        "once" => tell(&ingest(&folder, &vectors(argument(4, "documents a batch")), argument(3, "number of batches"))),
+        "once" => tell(&ingest(
+            &folder,
+            &vectors(argument(4, "documents a batch")),
+            argument(3, "number of batches"),
+        )),
         other => panic!("unknown mode {other:?}"),
     }
 }
@@ -54,7 +64,9 @@ fn commit(database: &Database, collection: &Collection, first: u64, vectors: &[V
     let mut transaction = database.begin();
     for (place, vector) in vectors.iter().enumerate() {
         let document = Document::new(first + place as u64).vector(vector.as_slice());
-        transaction.insert(collection, document).expect("the document is good");
+        transaction
+            .insert(collection, document)
+            .expect("the document is good");
     }
     transaction.commit().expect("the commit is durable");
 }
@@ -103,17 +115,28 @@ struct Bare {
 
 impl Bare {
     fn create(path: &Path, bytes: usize, records: usize) -> Self {
-        let mut file = File::options().read(true).write(true).create_new(true).open(path).expect("a new file");
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .expect("a new file");
         for _ in 0..records {
             file.write_all(&vec![0; bytes]).expect("room on the disk");
         }
         file.sync_all().expect("a disk that syncs");
         let record = (0..bytes).map(|place| place as u8).collect();
-        Self { file, record, offset: 0 }
+        Self {
+            file,
+            record,
+            offset: 0,
+        }
     }
 
     fn commit(&mut self) {
-        self.file.write_all_at(&self.record, self.offset).expect("room on the disk");
+        self.file
+            .write_all_at(&self.record, self.offset)
+            .expect("room on the disk");
         self.file.sync_data().expect("a disk that syncs");
         self.offset += self.record.len() as u64;
     }

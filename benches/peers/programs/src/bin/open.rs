@@ -37,7 +37,9 @@ fn build(path: &Path, count: u64, odd: bool) -> Value {
         let mut transaction = database.begin();
         for &id in batch {
             let document = Document::new(id).vector(Numbers::new(id).vector(DIMENSION));
-            transaction.insert(&collection, document).expect("the document is good");
+            transaction
+                .insert(&collection, document)
+                .expect("the document is good");
         }
         transaction.commit().expect("the commit is durable");
     }
@@ -50,10 +52,16 @@ fn build(path: &Path, count: u64, odd: bool) -> Value {
 fn open(path: &Path, count: u64) -> Value {
     let begin = Instant::now();
     let database = Database::open(path).expect("the database opens");
-    let collection = database.collection("documents").open().expect("the collection is there");
+    let collection = database
+        .collection("documents")
+        .open()
+        .expect("the collection is there");
     let open_ms = begin.elapsed().as_secs_f64() * 1e3;
     let begin = Instant::now();
-    let document = collection.get(count / 2).expect("the read works").expect("the document is there");
+    let document = collection
+        .get(count / 2)
+        .expect("the read works")
+        .expect("the document is there");
     let vectors = document.layer_vectors().expect("its vectors are whole");
     let first_get_ms = begin.elapsed().as_secs_f64() * 1e3;
     assert_eq!((vectors.len(), vectors[0].len()), (1, DIMENSION));
@@ -62,7 +70,10 @@ fn open(path: &Path, count: u64) -> Value {
 
 fn halve(path: &Path, count: u64) -> Value {
     let database = Database::open(path).expect("the database opens");
-    let collection = database.collection("documents").open().expect("the collection is there");
+    let collection = database
+        .collection("documents")
+        .open()
+        .expect("the collection is there");
     let even: Vec<u64> = (0..count).step_by(2).collect();
     for batch in even.chunks(BATCH) {
         let mut transaction = database.begin();

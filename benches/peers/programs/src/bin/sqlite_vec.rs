@@ -96,8 +96,7 @@ fn insert(database: &mut Connection, vectors: &[Vec<u8>], batch: usize) {
 fn ingest(folder: &Path, vectors: &[Vec<u8>], batches: usize) -> Value {
     let path = folder.join("sqlite-vec.db");
     let mut database = create(&path);
-    let (_, mut spent) =
-        timed(|| (0..batches).for_each(|batch| insert(&mut database, vectors, batch)));
+    let (_, mut spent) = timed(|| (0..batches).for_each(|batch| insert(&mut database, vectors, batch)));
     drop(database);
     for ending in ["", "-wal", "-shm"] {
         let mut name = path.clone().into_os_string();
@@ -105,8 +104,7 @@ fn ingest(folder: &Path, vectors: &[Vec<u8>], batches: usize) -> Value {
         let _ = std::fs::remove_file(name);
     }
     let documents = batches * vectors.len();
-    spent["documents_per_s"] =
-        json!(documents as f64 / spent["wall_s"].as_f64().expect("a number"));
+    spent["documents_per_s"] = json!(documents as f64 / spent["wall_s"].as_f64().expect("a number"));
     spent["commits"] = json!(batches);
     spent
 }
@@ -117,11 +115,9 @@ fn open(path: &Path, count: i64) -> Value {
     let open_ms = begin.elapsed().as_secs_f64() * 1e3;
     let begin = Instant::now();
     let vector: Vec<u8> = database
-        .query_row(
-            "SELECT vector FROM documents WHERE id = ?1",
-            [count / 2],
-            |row| row.get(0),
-        )
+        .query_row("SELECT vector FROM documents WHERE id = ?1", [count / 2], |row| {
+            row.get(0)
+        })
         .expect("the document is there");
     let first_get_ms = begin.elapsed().as_secs_f64() * 1e3;
     assert_eq!(vector.len(), DIMENSION * 4);
