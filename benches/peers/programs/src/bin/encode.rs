@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use stratal::encoder::{EncodeOptions, Encoder, Passage};
+use stratal::{EncodeOptions, Encoder, Passage};
 use stratal_peers::{argument, serve, tell, timed};
 
 fn main() {
