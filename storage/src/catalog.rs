@@ -296,11 +296,10 @@ mod tests {
             .map(|file| folder.join(file.path))
             .collect();
         assert!(files.len() > 1);
-        for at in 0..files.len() {
+        for path in &files {
             for harm in 0..3 {
                 remove_folder(&folder).unwrap();
                 filled(&folder, 3);
-                let path = &files[at];
                 if !path.exists() {
                     continue; // sled numbers its snapshots anew
                 }

@@ -54,7 +54,13 @@ pub(super) fn open(path: &Path, options: StoreOptions) -> Result<Store> {
                 path: path.to_owned(),
             });
         }
-        Some(manifest) => manifest,
+        Some(manifest) => {
+            // Whoever put it in place may have died, or failed, before its name was durable. All that follows,
+            // the removal of what it no longer names above all, stands on it.
+            vfs.sync_folder(path)
+                .map_err(|error| Error::io("sync", path, error))?;
+            manifest
+        }
         None => create(&*vfs, &folder)?,
     };
     let loaded = load(&vfs, &folder, &manifest, false, &BTreeMap::new())?;
@@ -189,17 +195,29 @@ fn create(vfs: &dyn Vfs, folder: &Folder) -> Result<Manifest> {
         settings: BTreeMap::new(),
         written_by: concat!("stratal ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
+    // The MANIFEST comes last: where there is one, the folders it speaks of and its own are durable.
+    vfs.sync_folder(&folder.root)
+        .map_err(|error| Error::io("sync", &folder.root, error))?;
+    sync_names_above(vfs, &folder.root)?;
     manifest.write(vfs, folder)?;
-    // The folder's own name, in its parent, must survive too.
-    if let Some(parent) = folder
-        .root
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        vfs.sync_folder(parent)
-            .map_err(|error| Error::io("sync", parent, error))?;
-    }
     Ok(manifest)
+}
+
+/// Makes the folder's name durable, and those of the folders above it, which may be new too.
+fn sync_names_above(vfs: &dyn Vfs, root: &Path) -> Result<()> {
+    for (n, parent) in root.ancestors().skip(1).enumerate() {
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        match vfs.sync_folder(parent) {
+            // A folder that may not be read is not one that was created just now.
+            Err(error) if n > 0 && error.kind() == std::io::ErrorKind::PermissionDenied => break,
+            synced => synced.map_err(|error| Error::io("sync", parent, error))?,
+        }
+    }
+    Ok(())
 }
 
 /// What the MANIFEST names.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::vfs::{File, Vfs};
 
 const WINDOW: u64 = 256 * 1024;
+static ZEROS: [u8; 4096] = [0; 4096];
 
 /// What comes after the last good frame.
 pub(super) enum Tail {
@@ -170,8 +171,8 @@ impl LogFile {
 /// Offsets in `bytes` (which lie at `at`) where a frame may start; moves the end of what is not zero.
 fn candidates(bytes: &[u8], at: u64, end_of_data: &mut u64) -> Vec<u64> {
     let mut found = Vec::new();
-    for (n, page) in bytes.chunks(4096).enumerate() {
-        if page.iter().all(|&byte| byte == 0) {
+    for (n, page) in bytes.chunks(ZEROS.len()).enumerate() {
+        if *page == ZEROS[..page.len()] {
             continue;
         }
         let page_at = at + 4096 * n as u64;

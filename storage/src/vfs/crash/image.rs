@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 const PAGE: usize = 4096;
+static ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// Contents; pages that were never written are absent and read zeros.
 #[derive(Clone, Default)]
@@ -102,7 +103,7 @@ pub(super) enum Written {
 
 impl Write {
     pub(super) fn new(bytes: &[u8], offset: u64) -> Write {
-        let zeros = bytes.len() >= PAGE && bytes.chunks(64).all(|chunk| chunk.iter().all(|&byte| byte == 0));
+        let zeros = bytes.len() >= PAGE && bytes.chunks(PAGE).all(|page| *page == ZEROS[..page.len()]);
         let bytes = if zeros {
             Written::Zeros(bytes.len() as u64)
         } else {

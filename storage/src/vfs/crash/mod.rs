@@ -76,8 +76,11 @@ pub struct CrashVfs {
     disk: Arc<Mutex<Disk>>,
 }
 
+/// The path without `.` and doubled slashes; `.` itself is the empty path.
 fn normal(path: &Path) -> PathBuf {
-    path.components().collect()
+    path.components()
+        .filter(|component| *component != std::path::Component::CurDir)
+        .collect()
 }
 
 impl CrashVfs {
@@ -301,14 +304,14 @@ impl Vfs for CrashVfs {
         let (from, to) = (normal(from), normal(to));
         let mut disk = self.lock();
         disk.require_folder(parent(&to))?;
-        if !disk.live.contains_key(&from) {
+        let Some(&node) = disk.live.get(&from) else {
             return Err(io::ErrorKind::NotFound.into());
-        }
+        };
         if disk.is_folder(&to) && !below(&disk.live, &to).is_empty() {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
         if from != to {
-            disk.change(Change::Rename(from, to));
+            disk.change(Change::Rename(from, to, node));
         }
         Ok(())
     }

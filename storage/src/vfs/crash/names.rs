@@ -17,7 +17,8 @@ pub(super) type Names = BTreeMap<PathBuf, Node>;
 pub(super) enum Change {
     Link(PathBuf, Node),
     Unlink(PathBuf),
-    Rename(PathBuf, PathBuf),
+    /// From, to, and what is renamed: the new name leads to it whatever became of the old one.
+    Rename(PathBuf, PathBuf, Node),
 }
 
 /// The folder that a name is an entry of.
@@ -41,7 +42,7 @@ impl Change {
     pub(super) fn is_in(&self, folder: &Path) -> bool {
         match self {
             Change::Link(path, _) | Change::Unlink(path) => parent(path) == folder,
-            Change::Rename(from, to) => parent(from) == folder || parent(to) == folder,
+            Change::Rename(from, to, _) => parent(from) == folder || parent(to) == folder,
         }
     }
 
@@ -57,14 +58,16 @@ impl Change {
                 }
                 names.remove(path);
             }
-            Change::Rename(from, to) => {
-                let Some(node) = names.remove(from) else { return };
+            Change::Rename(from, to, node) => {
+                if names.get(from) == Some(node) {
+                    names.remove(from);
+                }
                 for old in below(names, from) {
                     if let (Some(node), Ok(rest)) = (names.remove(&old), old.strip_prefix(from)) {
                         names.insert(to.join(rest), node);
                     }
                 }
-                names.insert(to.clone(), node);
+                names.insert(to.clone(), *node);
             }
         }
     }

@@ -1,0 +1,5 @@
+//! A store against a simple model, on a file system that fails and loses its power.
+
+mod faults;
+mod histories;
+mod model;
