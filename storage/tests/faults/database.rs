@@ -9,6 +9,15 @@ use stratal_storage::{
     Batch, Committed, Element, Expect, GenerationSpec, Id, Layout, Result, Store, StoreOptions, Vectors,
 };
 
+/// A folder in memory, where the system has such, for tests that sync thousands of times.
+pub fn quick_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    match tempfile::tempdir_in(memory) {
+        Ok(folder) => folder,
+        Err(_) => tempfile::tempdir().unwrap(),
+    }
+}
+
 /// Documents by id: payload and vector.
 pub type Contents = BTreeMap<Id, (Vec<u8>, Vec<u8>)>;
 

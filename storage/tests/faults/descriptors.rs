@@ -19,7 +19,7 @@ fn limit_descriptors(limit: u64) {
 /// B110
 #[test]
 fn many_collections_and_flushes_need_few_descriptors() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = quick_folder();
     let mut child = processes::start("descriptors", folder.path());
     assert!(child.wait().unwrap().success());
 }

@@ -148,7 +148,7 @@ fn no_space_at_any_operation_loses_nothing() {
     for errno in [libc::ENOSPC, libc::EIO] {
         let mut n = 0;
         loop {
-            let folder = tempfile::tempdir().unwrap();
+            let folder = quick_folder();
             let path = folder.path().join("db");
             let vfs = FailingVfs::new(Arc::new(RealVfs));
             // Once for a moment, then for good, by turns.

@@ -87,7 +87,7 @@ proptest! {
     /// B13: any order of schema changes, rows and reopenings gives what a plain map gives.
     #[test]
     fn any_list_of_changes_is_replayed_to_the_same_state(steps in proptest::collection::vec(step(), 1..40)) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = quick_folder();
         let mut store = open(folder.path());
         let mut model: BTreeMap<String, (u32, Contents)> = BTreeMap::new();
         for (round, step) in (0u64..).zip(steps) {

@@ -26,7 +26,7 @@ fn fresh_bytes(numbers: std::ops::Range<u64>, round: u64) -> u64 {
 /// B08
 #[test]
 fn an_idle_collection_does_not_keep_the_log() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = quick_folder();
     let store = open(folder.path());
     create(&store, "idle");
     create(&store, "busy");
@@ -234,7 +234,7 @@ fn a_snapshot_outlives_the_files_and_the_store() {
 /// B109
 #[test]
 fn memory_stays_flat_while_the_documents_stay_the_same() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = quick_folder();
     let mut child = processes::start("memory", folder.path());
     assert!(child.wait().unwrap().success());
 }
