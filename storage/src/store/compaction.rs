@@ -31,19 +31,21 @@ impl Store {
                 .collect(),
         };
         drop(snapshot);
-        self.shared.compact(&numbers, |segments| segments)
+        self.shared.compact(&numbers, |segments| segments).map(drop)
     }
 }
 
 impl Shared {
-    /// What the maintenance thread does after a flush.
-    pub(super) fn compact_where_it_pays(&self) -> Result<()> {
+    /// What the maintenance thread does after a flush. Returns whether segments were rewritten: rows that were
+    /// flushed meanwhile may make another rewrite worth while.
+    pub(super) fn compact_where_it_pays(&self) -> Result<bool> {
         let numbers: Vec<u32> = self.current.load().collections.keys().copied().collect();
         self.compact(&numbers, worth_merging)
     }
 
-    fn compact(&self, collections: &[u32], choose: impl Fn(Vec<LivePart>) -> Vec<LivePart>) -> Result<()> {
+    fn compact(&self, collections: &[u32], choose: impl Fn(Vec<LivePart>) -> Vec<LivePart>) -> Result<bool> {
         let mut progress = locked(&self.maintaining);
+        let mut rewritten = false;
         let mut flushed = false;
         for number in collections {
             if !flushed && self.current.load().has_memory_rows() {
@@ -66,6 +68,7 @@ impl Shared {
                 let replacement = self.write_replacement(&mut progress, *number, &group)?;
                 self.swap(&[replacement]);
                 progress.changed = true;
+                rewritten = true;
             }
             if progress.changed {
                 // One collection at a time, so that its space is back before the next one needs some.
@@ -73,7 +76,8 @@ impl Shared {
                 self.checkpoint_holding(&mut progress)?;
             }
         }
-        self.checkpoint_holding(&mut progress)
+        self.checkpoint_holding(&mut progress)?;
+        Ok(rewritten)
     }
 
     /// Refuses a rewrite that the disk has no room for, before it fills the disk.

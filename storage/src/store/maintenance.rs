@@ -56,14 +56,19 @@ fn run(shared: &Shared, wake: &Receiver<()>, stopped: &Receiver<()>) {
             recv(stopped) -> _ => return,
             recv(wake) -> woken => if woken.is_err() { return },
         }
-        if let Err(error) = shared.checkpoint().and_then(|()| shared.compact_where_it_pays()) {
-            tracing::warn!(%error, "a flush or compaction failed and will be tried again");
-            // A full disk stays full for a while: do not spin on it.
-            if stopped
-                .recv_timeout(std::time::Duration::from_millis(200))
-                .is_ok()
-            {
-                return;
+        loop {
+            match shared.checkpoint().and_then(|()| shared.compact_where_it_pays()) {
+                Ok(true) if stopped.try_recv().is_ok() => return,
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "a flush or compaction failed and will be tried again");
+                    // A full disk stays full for a while: do not spin on it.
+                    match stopped.recv_timeout(std::time::Duration::from_millis(200)) {
+                        Ok(()) => return,
+                        Err(_) => break,
+                    }
+                }
             }
         }
     }
