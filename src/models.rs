@@ -119,7 +119,7 @@ impl Models {
             let name = entry.file_name().to_string_lossy().into_owned();
             let hash = name.strip_suffix(".tmp").unwrap_or(&name);
             let is_ours = hash.len() >= 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if is_ours && !used.iter().any(|used| *used == name) {
+            if is_ours && !used.contains(&name) {
                 std::fs::remove_dir_all(entry.path()).map_err(|error| failed("remove from", error))?;
                 self.loaded
                     .lock()

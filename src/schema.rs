@@ -187,7 +187,7 @@ impl Schema {
     }
 
     /// The components of a stored layer vector.
-    pub fn from_stored(&self, bytes: &[u8]) -> Vec<f32> {
+    pub fn components(&self, bytes: &[u8]) -> Vec<f32> {
         match self.layout.element {
             Element::F32 => bytes
                 .chunks_exact(4)

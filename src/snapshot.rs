@@ -194,7 +194,7 @@ impl StoredDocument {
         (0..layout.layers)
             .map(|layer| {
                 let bytes = self.row.part.vector(layout.generation, layer, self.row.row)?;
-                Ok(self.schema.from_stored(bytes))
+                Ok(self.schema.components(bytes))
             })
             .collect()
     }
