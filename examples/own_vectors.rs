@@ -7,7 +7,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("stratal-own-vectors-{}", std::process::id()));
     let db = Database::open_or_create(&path)?;
     // Two layers of two dimensions: a document scores by the better of its two vectors.
-    let colours = db.collection("colours").vectors(2, ["last", "before"], Element::F32).open_or_create()?;
+    let colours = db
+        .collection("colours")
+        .vectors(2, ["last", "before"], Element::F32)
+        .open_or_create()?;
 
     let mut tx = db.begin();
     for (id, last, before, year) in [
@@ -19,7 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tx.insert(&colours, document.layer_vectors([last.to_vec(), before.to_vec()]))?;
     }
     let committed = tx.commit()?;
-    println!("committed {} documents as commit {}, durably", committed.inserted, committed.seq);
+    println!(
+        "committed {} documents as commit {}, durably",
+        committed.inserted, committed.seq
+    );
 
     for hit in colours.search_vector([0.1, 0.9]).k(2).run()? {
         println!("{:.3}  {}  {}", hit.score, hit.id, json!(hit.metadata));
@@ -28,9 +34,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // An optimistic update: it fails if somebody was quicker.
     let red = colours.get("red")?.ok_or("red is there")?;
     let mut tx = db.begin();
-    tx.replace(&colours, Document::new("red").layer_vectors([vec![0.0, 2.0], vec![0.0, 0.0]]), red.version())?;
+    tx.replace(
+        &colours,
+        Document::new("red").layer_vectors([vec![0.0, 2.0], vec![0.0, 0.0]]),
+        red.version(),
+    )?;
     tx.commit()?;
-    println!("now the best is {}", colours.search_vector([0.1, 0.9]).k(1).run()?[0].id);
+    println!(
+        "now the best is {}",
+        colours.search_vector([0.1, 0.9]).k(1).run()?[0].id
+    );
 
     db.close()?;
     std::fs::remove_dir_all(&path)?;

@@ -26,13 +26,19 @@ fn write() -> Result<(), Box<dyn std::error::Error>> {
     let reader = reader.wait()?;
     db.close()?;
     std::fs::remove_dir_all(&path)?;
-    if reader.success() { Ok(()) } else { Err("the reader failed".into()) }
+    if reader.success() {
+        Ok(())
+    } else {
+        Err("the reader failed".into())
+    }
 }
 
 fn read(path: &str) -> Result<(), Box<dyn std::error::Error>> {
     // A second writer is told at once who has the database.
     match Database::open(path) {
-        Err(Error::Storage(StorageError::Locked { pid, .. })) => println!("reader: process {pid:?} is writing"),
+        Err(Error::Storage(StorageError::Locked { pid, .. })) => {
+            println!("reader: process {pid:?} is writing")
+        }
         Err(error) => return Err(error.into()),
         Ok(_) => return Err("two writers at once".into()),
     }

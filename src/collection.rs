@@ -106,6 +106,10 @@ impl CollectionBuilder {
     pub fn create(self) -> Result<Collection> {
         let schema = self.new_schema()?;
         #[cfg(feature = "encoder")]
+        let engine = Arc::clone(&self.database.engine);
+        #[cfg(feature = "encoder")]
+        let _changing = engine.models.changing();
+        #[cfg(feature = "encoder")]
         if let Some(encoder) = &self.encoder {
             self.database.engine.models.keep(encoder)?;
         }
@@ -333,7 +337,9 @@ impl Collection {
     /// # Errors
     /// [`Error::Storage`] if it has been dropped.
     pub fn snapshot(&self) -> Result<CollectionSnapshot> {
-        self.database.snapshot().of_number(self.number, &self.name)
+        self.database
+            .snapshot()
+            .of_number(self.number, &self.name, &self.schema)
     }
 
     /// Number of documents.

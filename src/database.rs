@@ -207,6 +207,8 @@ impl Database {
     /// # Errors
     /// [`crate::Error::Storage`] for an unknown name, or as for a commit.
     pub fn drop_collection(&self, name: &str) -> Result<()> {
+        #[cfg(feature = "encoder")]
+        let _changing = self.engine.models.changing();
         let collection = self.store.snapshot().collection(name)?;
         let mut batch = stratal_storage::Batch::new();
         batch.drop_collection((collection.number(), collection.name()));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::schema::MadeBy;
 use crate::{Encoder, Error, Result};
@@ -10,6 +10,8 @@ use crate::{Encoder, Error, Result};
 pub(crate) struct Models {
     folder: PathBuf,
     loaded: Mutex<HashMap<String, Encoder>>,
+    /// Held while a copy and the collection that names it come or go, so that neither sees the other half done.
+    changing: Mutex<()>,
 }
 
 impl Models {
@@ -17,7 +19,13 @@ impl Models {
         Models {
             folder,
             loaded: Mutex::new(HashMap::new()),
+            changing: Mutex::new(()),
         }
+    }
+
+    /// Held from keeping a copy until a collection names it, and from dropping one until its copy is gone.
+    pub fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps an encoder that a collection was opened with, so that it is not read from disk again.

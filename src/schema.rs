@@ -1,5 +1,7 @@
 //! What a collection is: its layers, similarity and the state that made its vectors.
 
+use std::borrow::Cow;
+
 use half::f16;
 use serde::{Deserialize, Serialize};
 use stratal_storage::{GenerationSpec, Layout};
@@ -137,6 +139,9 @@ impl Schema {
             };
             let vector = self.prepared(collection, vector.as_ref(), &what)?;
             match self.layout.element {
+                Element::F32 if cfg!(target_endian = "little") => {
+                    bytes.extend_from_slice(bytemuck::cast_slice(&vector));
+                }
                 Element::F32 => bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes())),
                 Element::F16 => {
                     for (component, &value) in vector.iter().enumerate() {
@@ -163,7 +168,12 @@ impl Schema {
     }
 
     /// A query or document vector, checked, and normalised where the collection compares by cosine.
-    pub fn prepared(&self, collection: &str, vector: &[f32], what: &dyn Fn() -> String) -> Result<Vec<f32>> {
+    pub fn prepared<'v>(
+        &self,
+        collection: &str,
+        vector: &'v [f32],
+        what: &dyn Fn() -> String,
+    ) -> Result<Cow<'v, [f32]>> {
         if vector.len() != self.dimension() {
             return Err(Error::Dimension {
                 collection: collection.to_owned(),
@@ -181,8 +191,10 @@ impl Schema {
             });
         }
         match self.similarity {
-            Similarity::InnerProduct => Ok(vector.to_vec()),
-            Similarity::Cosine => normalised(vector).ok_or_else(|| Error::ZeroVector { what: what() }),
+            Similarity::InnerProduct => Ok(Cow::Borrowed(vector)),
+            Similarity::Cosine => normalised(vector)
+                .map(Cow::Owned)
+                .ok_or_else(|| Error::ZeroVector { what: what() }),
         }
     }
 

@@ -65,12 +65,22 @@ impl Snapshot {
         self.wrap(self.inner.collection(name)?)
     }
 
-    pub(crate) fn of_number(&self, number: u32, name: &str) -> Result<CollectionSnapshot> {
+    /// The collection of a handle, whose schema is known already.
+    pub(crate) fn of_number(
+        &self,
+        number: u32,
+        name: &str,
+        schema: &Arc<Schema>,
+    ) -> Result<CollectionSnapshot> {
         let unknown = || stratal_storage::Error::UnknownCollection {
             name: name.to_owned(),
             similar: None,
         };
-        self.wrap(self.inner.collection_number(number).ok_or_else(unknown)?)
+        Ok(CollectionSnapshot {
+            engine: Arc::clone(&self.engine),
+            inner: self.inner.collection_number(number).ok_or_else(unknown)?,
+            schema: Arc::clone(schema),
+        })
     }
 
     fn wrap(&self, inner: stratal_storage::CollectionSnapshot) -> Result<CollectionSnapshot> {

@@ -122,7 +122,7 @@ impl Request {
         };
         let mut queries = Vec::with_capacity(vectors.len() * schema.dimension());
         for (row, vector) in vectors.iter().enumerate() {
-            queries.extend(schema.prepared(name, vector, &|| format!("query {row}"))?);
+            queries.extend_from_slice(&schema.prepared(name, vector, &|| format!("query {row}"))?);
         }
         exact::search(&collection, &queries, vectors.len(), k, floor, &planes, &fields)
     }
