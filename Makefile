@@ -10,15 +10,14 @@ demo:
 
 # One feature set for all tests, so that dependencies are built once.
 test:
-	cargo test --workspace --features cli
-	cargo test --manifest-path tests/guest/Cargo.toml --features encoder
-	cargo test --manifest-path tests/guest/Cargo.toml --no-default-features
+	cargo test --workspace --features cli,guest/encoder
+	cargo test -p guest
 
 fmt:
 	cargo fmt --all --check
 
 lint:
-	cargo clippy --workspace --all-targets --features cli -- -D warnings
+	cargo clippy --workspace --all-targets --features cli,guest/encoder -- -D warnings
 	cargo clippy --workspace --lib --no-default-features -- -D warnings
 
 docs:

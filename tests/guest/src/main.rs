@@ -26,8 +26,28 @@ fn work() -> Result<(), Box<dyn std::error::Error>> {
         assert!(Database::open(db.path()).is_err());
         assert!(c.insert(Document::new(1u64).vector([f32::NAN; 3])).is_err());
     }
+    #[cfg(feature = "encoder")]
+    encode(&first)?;
     first.close()?;
     drop(second);
+    Ok(())
+}
+
+/// Text through the encoder, where one is at hand.
+#[cfg(feature = "encoder")]
+fn encode(db: &Database) -> Result<(), Box<dyn std::error::Error>> {
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let model = std::path::Path::new(&home).join(".cache/stratal/models/all-MiniLM-L6-v2");
+    if !model.is_dir() {
+        return Ok(());
+    }
+    let notes = db.collection("notes").encoder(stratal::Encoder::from_folder(model)?).create()?;
+    let mut tx = db.begin();
+    for n in 0..20u64 {
+        tx.insert(&notes, Document::new(n).text(format!("document number {n}")))?;
+    }
+    tx.commit()?;
+    assert_eq!(notes.search("number 7").k(20).run()?.len(), 20);
     Ok(())
 }
 
