@@ -1,7 +1,7 @@
 //! Commits: decided one after the other, made durable together.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -151,18 +151,32 @@ impl Shared {
     }
 
     /// Returns when the commit is durable: the first to come writes for all that are queued.
+    ///
+    /// The others sleep on a condition, not on the log's lock: that lock would go to one of them at a time,
+    /// mostly to the leader's next commit, and every commit would pay for a sync of its own.
     fn wait_durable(&self, seq: u64) -> Result<()> {
+        let mut leading = locked(&self.leading.0);
         while self.durable_seq.load(Ordering::Acquire) < seq {
-            let mut log = locked(&self.log);
-            if self.durable_seq.load(Ordering::Acquire) >= seq {
-                break;
-            }
             if let Some(reason) = self.poisoned.get() {
                 return Err(Error::Poisoned {
                     reason: reason.clone(),
                 });
             }
-            self.write_queued(&mut log)?;
+            if *leading {
+                leading = self
+                    .leading
+                    .1
+                    .wait(leading)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            *leading = true;
+            drop(leading);
+            let written = self.write_queued(&mut locked(&self.log));
+            leading = locked(&self.leading.0);
+            *leading = false;
+            self.leading.1.notify_all();
+            written?;
         }
         Ok(())
     }

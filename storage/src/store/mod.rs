@@ -125,6 +125,8 @@ pub(crate) struct Shared {
     commits: AtomicU64,
     poisoned: OnceLock<String>,
     closed: AtomicBool,
+    /// Whether a commit is writing for all that are queued; wakes the others when it is done.
+    leading: (Mutex<bool>, Condvar),
     /// Wakes writers that wait for memory.
     flushed: (Mutex<()>, Condvar),
     lock: Mutex<Option<Box<dyn LockGuard>>>,
