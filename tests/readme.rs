@@ -14,8 +14,16 @@ mod program {
 
         let mut tx = db.begin();
         let text = "A B-tree keeps all its leaves at one depth.";
-        tx.upsert(&notes, Document::new("btree").text(text).metadata(json!({ "year": 1972 })))?;
-        tx.upsert(&notes, Document::new("bread").text("Let the dough rise overnight."))?;
+        tx.upsert(
+            &notes,
+            Document::new("btree")
+                .text(text)
+                .metadata(json!({ "year": 1972 })),
+        )?;
+        tx.upsert(
+            &notes,
+            Document::new("bread").text("Let the dough rise overnight."),
+        )?;
         tx.commit()?; // encoded first, durable when it returns
 
         for hit in notes.search("balanced search tree").k(1).run()? {
@@ -38,22 +46,40 @@ fn squeezed(text: &str) -> String {
 #[test]
 fn the_readme_shows_this_program() {
     let readme = include_str!("../README.md");
-    let shown = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let here = include_str!("readme.rs").split("// BEGIN README\n").nth(1).unwrap();
+    let shown = readme
+        .split("```rust\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    let here = include_str!("readme.rs")
+        .split("// BEGIN README\n")
+        .nth(1)
+        .unwrap();
     let here = here.split("// END README").next().unwrap();
-    assert_eq!(squeezed(shown), squeezed(&here.replace("pub fn", "fn")).replace(",)?;", ")?;"));
+    assert_eq!(
+        squeezed(shown),
+        squeezed(&here.replace("pub fn", "fn")).replace(",)?;", ")?;")
+    );
 }
 
 #[test]
 fn the_readmes_program_runs() {
-    let cached = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/stratal/models/all-MiniLM-L6-v2"));
-    let model = std::env::var_os("STRATAL_MODEL").map(PathBuf::from).or(cached).filter(|model| model.is_dir());
+    let cached = std::env::var_os("HOME")
+        .map(|home| PathBuf::from(home).join(".cache/stratal/models/all-MiniLM-L6-v2"));
+    let model = std::env::var_os("STRATAL_MODEL")
+        .map(PathBuf::from)
+        .or(cached)
+        .filter(|model| model.is_dir());
     let Some(model) = model else {
         println!("skipped: no encoder in STRATAL_MODEL or the user's cache; `make demo` puts one there");
         return;
     };
     let home = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(model.canonicalize().unwrap(), home.path().join("all-MiniLM-L6-v2")).unwrap();
+    std::os::unix::fs::symlink(
+        model.canonicalize().unwrap(),
+        home.path().join("all-MiniLM-L6-v2"),
+    )
+    .unwrap();
     // This is the only test of its process that looks at the current folder.
     std::env::set_current_dir(home.path()).unwrap();
     program::main().unwrap();

@@ -94,7 +94,7 @@ impl Chunk {
             chunk.docids.push(row.docid);
             chunk.versions.push(row.version);
             chunk.hashes.push((row.id.hash64(), number as u32));
-            chunk.id_bytes.extend_from_slice(&row.id.to_bytes());
+            row.id.append_to(&mut chunk.id_bytes);
             chunk.id_ends.push(chunk.id_bytes.len());
             chunk.payload_bytes += row.payload.len();
             chunk.payloads.push(row.payload.clone());
@@ -267,7 +267,7 @@ impl Chunk {
 
     /// All rows with an id, in ascending order; `hash` is the id's [`Id::hash64`].
     pub fn find_hashed(&self, hash: u64, id: &Id) -> Vec<u32> {
-        let first = self.hashes.partition_point(|&(other, _)| other < hash);
+        let first = self.first_not_below(hash);
         let same = self.hashes[first..]
             .iter()
             .take_while(|&&(other, _)| other == hash);
@@ -278,6 +278,32 @@ impl Chunk {
         let bytes = id.to_bytes();
         let equal = |&row: &u32| self.id_bytes(row).is_ok_and(|other| other == bytes);
         same.map(|&(_, row)| row).filter(equal).collect()
+    }
+
+    /// The first place whose hash is not below `hash`. Hashes are spread evenly, so the place is guessed and
+    /// looked for around the guess.
+    fn first_not_below(&self, hash: u64) -> usize {
+        let rows = self.hashes.len();
+        let guess = ((u128::from(hash) * rows as u128) >> 64) as usize;
+        let is_below = |place: usize| self.hashes[place].0 < hash;
+        let (mut low, mut high) = (0, rows);
+        let mut reach = 8;
+        if guess < rows && is_below(guess) {
+            low = guess + 1;
+            while low + reach < rows && is_below(low + reach) {
+                low += reach + 1;
+                reach *= 2;
+            }
+            high = rows.min(low + reach);
+        } else if guess > 0 {
+            high = guess;
+            while high > reach && !is_below(high - reach) {
+                high -= reach;
+                reach *= 2;
+            }
+            low = high.saturating_sub(reach);
+        }
+        low + self.hashes[low..high].partition_point(|&(other, _)| other < hash)
     }
 
     pub(crate) fn hash_at(&self, place: u32) -> Result<(u64, u32)> {

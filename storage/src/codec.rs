@@ -1,5 +1,7 @@
 //! Little-endian reading and writing of log records, every length bounded before it is used.
 
+use crate::id::Id;
+
 /// Appends values to a byte buffer.
 pub(crate) struct Encoder<'a>(pub &'a mut Vec<u8>);
 
@@ -14,6 +16,11 @@ impl Encoder<'_> {
 
     pub fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub fn id(&mut self, id: &Id) {
+        self.u32(id.byte_len() as u32);
+        id.append_to(self.0);
     }
 
     /// A length (u32), then the bytes. The commit refuses records past `u32::MAX` before it gets here.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 /// The longest text id in bytes.
 pub const ID_BYTES_MAX: usize = 16 * 1024;
 
@@ -20,17 +22,29 @@ pub enum Id {
 impl Id {
     /// The bytes an id is hashed and stored by: one tag byte, then the value (numbers little-endian).
     pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.byte_len());
+        self.append_to(&mut bytes);
+        bytes
+    }
+
+    /// The length of [`Id::to_bytes`].
+    pub(crate) fn byte_len(&self) -> usize {
+        match self {
+            Id::Number(_) => 9,
+            Id::Text(text) => 1 + text.len(),
+        }
+    }
+
+    /// Appends [`Id::to_bytes`] without a buffer of its own: every commit does so for every document.
+    pub(crate) fn append_to(&self, bytes: &mut Vec<u8>) {
         match self {
             Id::Number(n) => {
-                let mut bytes = vec![0u8];
+                bytes.push(0);
                 bytes.extend_from_slice(&n.to_le_bytes());
-                bytes
             }
             Id::Text(text) => {
-                let mut bytes = Vec::with_capacity(1 + text.len());
-                bytes.push(1u8);
+                bytes.push(1);
                 bytes.extend_from_slice(text.as_bytes());
-                bytes
             }
         }
     }
@@ -46,7 +60,19 @@ impl Id {
 
     /// The 64-bit hash that the id tables of segments and memory chunks are sorted by.
     pub fn hash64(&self) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(&self.to_bytes())
+        let mut short = [0u8; 64];
+        match self {
+            Id::Number(n) => {
+                short[1..9].copy_from_slice(&n.to_le_bytes());
+                xxh3_64(&short[..9])
+            }
+            Id::Text(text) if text.len() < short.len() => {
+                short[0] = 1;
+                short[1..=text.len()].copy_from_slice(text.as_bytes());
+                xxh3_64(&short[..=text.len()])
+            }
+            Id::Text(_) => xxh3_64(&self.to_bytes()),
+        }
     }
 }
 
@@ -80,5 +106,20 @@ impl From<String> for Id {
 impl From<&Id> for Id {
     fn from(id: &Id) -> Self {
         id.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_that_of_the_bytes_and_they_read_back() {
+        let texts = (0..200).map(|length| Id::Text("é".repeat(length)));
+        for id in [0, 1, u64::MAX].map(Id::Number).into_iter().chain(texts) {
+            let bytes = id.to_bytes();
+            assert_eq!(id.hash64(), xxh3_64(&bytes), "{id}");
+            assert_eq!((bytes.len(), Id::from_bytes(&bytes)), (id.byte_len(), Some(id)));
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! What a transaction asks for, and how its rules are decided against a state.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::record::{Change, Vectors};
-use super::state::DatabaseState;
+use super::state::{DatabaseState, LiveRow};
 use crate::error::{Error, Result};
 use crate::id::{ID_BYTES_MAX, Id};
 use crate::layout::Layout;
@@ -145,6 +146,8 @@ impl Batch {
 struct Touched {
     /// The version in the state before the transaction.
     before: Option<u64>,
+    /// Where that version is.
+    at: Option<LiveRow>,
     /// The version as of the last step.
     now: Option<u64>,
     /// Index of its change, if it needs one.
@@ -160,8 +163,18 @@ struct Resolver<'a> {
     dropped: Vec<u32>,
 }
 
-/// Decides a batch against a state: the net changes, one at most for each document.
-pub(crate) fn resolve(batch: Batch, state: &DatabaseState, seq: u64) -> Result<(Vec<Change>, Committed)> {
+/// A batch decided against a state.
+pub(crate) struct Decision {
+    /// The net changes, one at most for each document.
+    pub changes: Vec<Change>,
+    /// The rows of that state which they replace or delete, so that nobody looks for them twice.
+    pub replaced: Vec<LiveRow>,
+    /// What they come to.
+    pub committed: Committed,
+}
+
+/// Decides a batch against a state.
+pub(crate) fn resolve(batch: Batch, state: &DatabaseState, seq: u64) -> Result<Decision> {
     let mut resolver = Resolver {
         state,
         seq,
@@ -185,9 +198,13 @@ pub(crate) fn resolve(batch: Batch, state: &DatabaseState, seq: u64) -> Result<(
         seq,
         ..Committed::default()
     };
+    let mut replaced = Vec::new();
     for ((collection, _), touched) in &resolver.touched {
         if resolver.dropped.contains(collection) {
             continue;
+        }
+        if touched.change.is_some() {
+            replaced.extend(touched.at);
         }
         match (touched.before, touched.now) {
             (None, Some(_)) => committed.inserted += 1,
@@ -196,7 +213,11 @@ pub(crate) fn resolve(batch: Batch, state: &DatabaseState, seq: u64) -> Result<(
             _ => {}
         }
     }
-    Ok((resolver.changes.into_iter().flatten().collect(), committed))
+    Ok(Decision {
+        changes: resolver.changes.into_iter().flatten().collect(),
+        replaced,
+        committed,
+    })
 }
 
 impl Resolver<'_> {
@@ -283,24 +304,29 @@ impl Resolver<'_> {
     }
 
     /// The document's state within the transaction, looked up once.
-    fn touch(&mut self, collection: u32, id: &Id) -> Result<&mut Touched> {
-        let key = (collection, id.clone());
-        if !self.touched.contains_key(&key) {
-            let collection = &self.state.collections[&collection];
-            let before = match collection.find(id)? {
-                Some((part, row)) => Some(collection.parts[part].part().version(row)?),
-                None => None,
-            };
-            self.touched.insert(
-                key.clone(),
-                Touched {
+    fn touch(&mut self, number: u32, id: &Id) -> Result<&mut Touched> {
+        match self.touched.entry((number, id.clone())) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let collection = &self.state.collections[&number];
+                let at = collection.find(id)?;
+                let before = match at {
+                    Some((part, row)) => Some(collection.parts[part].part().version(row)?),
+                    None => None,
+                };
+                let at = at.map(|(part, row)| LiveRow {
+                    collection: number,
+                    part,
+                    row,
+                });
+                Ok(entry.insert(Touched {
                     before,
+                    at,
                     now: before,
                     change: None,
-                },
-            );
+                }))
+            }
         }
-        self.touched.get_mut(&key).ok_or(Error::Closed)
     }
 
     /// Makes `change` the document's only change.

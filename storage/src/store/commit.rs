@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::batch::{Batch, Committed, resolve};
+use super::batch::{Batch, Committed, Decision, resolve};
 use super::record::{self, Change, GenerationSpec};
 use super::state::DatabaseState;
 use super::{Shared, Store, locked};
@@ -15,6 +15,8 @@ use crate::wal::{Replayed, WalWriter};
 
 /// The most bytes of one commit, and of the commits that share one sync.
 const FRAME_BYTES_MAX: usize = 1 << 30;
+/// A buffer of this size is kept from frame to frame: the system would otherwise hand out its pages anew each time.
+const SPARE_BYTES_MAX: usize = 32 << 20;
 /// The longest name of a collection in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -82,13 +84,14 @@ impl Store {
                 attributes,
                 generations,
             };
-            Ok((
-                vec![change],
-                Committed {
+            Ok(Decision {
+                changes: vec![change],
+                replaced: Vec::new(),
+                committed: Committed {
                     seq,
                     ..Committed::default()
                 },
-            ))
+            })
         })?;
         self.shared.wait_durable(committed.seq)?;
         Ok(created)
@@ -109,14 +112,15 @@ fn check_name(name: &str) -> Result<()> {
 
 impl Shared {
     /// Decides changes against the newest state and queues them for the log.
-    fn decide(
-        &self,
-        changes: impl FnOnce(&DatabaseState, u64) -> Result<(Vec<Change>, Committed)>,
-    ) -> Result<Committed> {
+    fn decide(&self, changes: impl FnOnce(&DatabaseState, u64) -> Result<Decision>) -> Result<Committed> {
         let mut writer = locked(&self.writer);
         self.check_writable()?;
         let seq = writer.state.seq + 1;
-        let (changes, mut committed) = changes(&writer.state, seq)?;
+        let Decision {
+            changes,
+            replaced,
+            mut committed,
+        } = changes(&writer.state, seq)?;
         if changes.is_empty() {
             committed.seq = writer.state.seq;
             return Ok(committed);
@@ -132,7 +136,7 @@ impl Shared {
                 ),
             })
         } else {
-            writer.state.apply(changes, seq)
+            writer.state.apply_replacing(changes, Some(&replaced), seq)
         };
         let next = match next {
             Ok(next) => next,
@@ -196,7 +200,7 @@ impl Shared {
         let written = self.append(log, first_seq, &records, count);
         log.spare = records;
         log.spare.clear();
-        log.spare.shrink_to(1 << 20);
+        log.spare.shrink_to(SPARE_BYTES_MAX);
         if let Err(error) = written {
             self.poison(&error);
             return Err(error);

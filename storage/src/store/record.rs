@@ -70,6 +70,17 @@ pub(crate) enum Change {
 
 /// Appends the changes of one commit to `out`.
 pub(crate) fn encode(changes: &[Change], out: &mut Vec<u8>) {
+    // A large transaction would otherwise be moved again and again while the buffer grows.
+    let documents = changes.iter().map(|change| match change {
+        Change::Put {
+            id, payload, vectors, ..
+        } => {
+            let vectors: usize = vectors.iter().map(|vectors| 8 + vectors.bytes.len()).sum();
+            32 + id.byte_len() + payload.len() + vectors
+        }
+        _ => 64,
+    });
+    out.reserve(documents.sum());
     let mut encoder = Encoder(out);
     for change in changes {
         match change {
@@ -106,7 +117,7 @@ pub(crate) fn encode(changes: &[Change], out: &mut Vec<u8>) {
                 encoder.u8(PUT);
                 encoder.u32(*collection);
                 encoder.u64(*docid);
-                encoder.bytes(&id.to_bytes());
+                encoder.id(id);
                 encoder.bytes(payload);
                 encoder.u32(vectors.len() as u32);
                 for Vectors { generation, bytes } in vectors {
@@ -117,7 +128,7 @@ pub(crate) fn encode(changes: &[Change], out: &mut Vec<u8>) {
             Change::Delete { collection, id } => {
                 encoder.u8(DELETE);
                 encoder.u32(*collection);
-                encoder.bytes(&id.to_bytes());
+                encoder.id(id);
             }
             Change::Set { key, value } => {
                 encoder.u8(SET);

@@ -74,6 +74,15 @@ pub(crate) struct CollectionState {
     pub parts: Vec<LivePart>,
 }
 
+/// Where a document is in a state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveRow {
+    pub collection: u32,
+    /// The index of the part in the collection.
+    pub part: usize,
+    pub row: u32,
+}
+
 /// A row on its way into a chunk.
 struct NewRow {
     docid: u64,
@@ -224,8 +233,28 @@ impl DatabaseState {
     /// # Errors
     /// Whatever reading a segment's id table gives; and `what` went wrong in words if a change fits no state.
     pub fn apply(&self, changes: Vec<Change>, seq: u64) -> Result<DatabaseState> {
+        self.apply_replacing(changes, None, seq)
+    }
+
+    /// [`DatabaseState::apply`] for changes decided against this very state, which rows they replace being known.
+    pub fn apply_replacing(
+        &self,
+        changes: Vec<Change>,
+        replaced: Option<&[LiveRow]>,
+        seq: u64,
+    ) -> Result<DatabaseState> {
         let mut next = self.clone();
         next.seq = seq;
+        for &LiveRow {
+            collection,
+            part,
+            row,
+        } in replaced.unwrap_or_default()
+        {
+            let target = next.collection_mut(collection)?;
+            Arc::make_mut(&mut target.parts[part].dead).insert(row);
+        }
+        let search = replaced.is_none();
         let mut new_rows: BTreeMap<u32, Vec<NewRow>> = BTreeMap::new();
         for change in changes {
             match change {
@@ -262,7 +291,9 @@ impl DatabaseState {
                             what: format!("the vectors of {id} do not fit {:?}", target.name),
                         });
                     }
-                    target.kill(&id)?;
+                    if search {
+                        target.kill(&id)?;
+                    }
                     new_rows.entry(collection).or_default().push(NewRow {
                         docid,
                         id,
@@ -271,7 +302,10 @@ impl DatabaseState {
                     });
                 }
                 Change::Delete { collection, id } => {
-                    next.collection_mut(collection)?.kill(&id)?;
+                    let target = next.collection_mut(collection)?;
+                    if search {
+                        target.kill(&id)?;
+                    }
                 }
                 Change::Set { key, value } => {
                     Arc::make_mut(&mut next.settings).insert(key, value);

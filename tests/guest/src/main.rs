@@ -9,17 +9,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn work() -> Result<(), Box<dyn std::error::Error>> {
     let home = tempfile::tempdir()?;
     let first = Database::create(home.path().join("first"))?;
-    let second = Database::options().create(true).threads(2).open(home.path().join("second"))?;
+    let second = Database::options()
+        .create(true)
+        .threads(2)
+        .open(home.path().join("second"))?;
     for db in [&first, &second] {
         let c = db.collection("c").vectors(3, ["v"], Element::F16).create()?;
         let mut tx = db.begin();
         for n in 0..500u64 {
-            tx.insert(&c, Document::new(n).text("some text").vector([n as f32, 1.0, 2.0]))?;
+            tx.insert(
+                &c,
+                Document::new(n).text("some text").vector([n as f32, 1.0, 2.0]),
+            )?;
         }
         tx.commit()?;
         assert_eq!(c.search_vector([1.0, 0.0, 0.0]).k(3).run()?[0].id, 499u64.into());
         c.delete(499u64)?;
-        assert_eq!(c.search_vectors([[1.0, 0.0, 0.0]; 40]).run()?[39][0].id, 498u64.into());
+        assert_eq!(
+            c.search_vectors([[1.0, 0.0, 0.0]; 40]).run()?[39][0].id,
+            498u64.into()
+        );
         db.compact()?;
         assert!(db.verify()?.is_sound());
         // Errors are values; none of them is printed either.
@@ -41,7 +50,10 @@ fn encode(db: &Database) -> Result<(), Box<dyn std::error::Error>> {
     if !model.is_dir() {
         return Ok(());
     }
-    let notes = db.collection("notes").encoder(stratal::Encoder::from_folder(model)?).create()?;
+    let notes = db
+        .collection("notes")
+        .encoder(stratal::Encoder::from_folder(model)?)
+        .create()?;
     let mut tx = db.begin();
     for n in 0..20u64 {
         tx.insert(&notes, Document::new(n).text(format!("document number {n}")))?;
@@ -75,7 +87,10 @@ mod tests {
         super::work().unwrap();
         assert_eq!(signal_actions(), before);
         // It can be built once only: this fails if the library has used it.
-        rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .build_global()
+            .unwrap();
     }
 
     #[test]
