@@ -85,3 +85,29 @@ fn chunks_of_different_generations_are_not_joined() {
     ));
     assert_eq!(Chunk::merge(&[]).unwrap().0.rows(), 0);
 }
+
+#[test]
+fn a_guessed_place_is_the_one_that_searching_from_the_start_finds() {
+    for rows in [0usize, 1, 2, 7, 100, 3000] {
+        for spread in [u64::MAX, 1 << 40, 3] {
+            let layouts: Arc<[Layout]> = Arc::from([]);
+            let mut chunk = Chunk::with_capacity(&layouts, 0);
+            let mut state = 7u64;
+            for row in 0..rows {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                chunk.hashes.push((state % spread, row as u32));
+            }
+            chunk.hashes.sort_unstable();
+            let near = chunk
+                .hashes
+                .iter()
+                .flat_map(|&(hash, _)| [hash.saturating_sub(1), hash, hash.saturating_add(1)]);
+            for hash in near.chain([0, 1, u64::MAX / 2, u64::MAX]) {
+                let expected = chunk.hashes.partition_point(|&(other, _)| other < hash);
+                assert_eq!(chunk.first_not_below(hash), expected, "{hash} of {rows}");
+            }
+        }
+    }
+}

@@ -134,8 +134,9 @@ impl CollectionState {
 
     /// Where the live row of an id is: the index of its part and the row; newest parts first.
     pub fn find(&self, id: &Id) -> Result<Option<(usize, u32)>> {
+        let hash = id.hash64();
         for (index, live) in self.parts.iter().enumerate().rev() {
-            for row in live.part.find_all(id)? {
+            for row in live.part.find_hashed(hash, id)? {
                 if !live.dead.contains(row) {
                     return Ok(Some((index, row)));
                 }
