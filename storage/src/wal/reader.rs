@@ -117,8 +117,15 @@ impl WalReader {
             }
             return self.lagging(&numbers, apply);
         }
-        match present {
-            Some(present) if !numbers.contains(&present) => Ok(Step::Gone),
+        match &mut self.current {
+            Some(place) if !numbers.contains(&place.log.number) => {
+                // A checkpoint took it, and nothing has been committed since. Its writer was done with it
+                // before, so a last look through the handle, which outlives the name, ends it.
+                place.log.refresh()?;
+                place.frames(&mut self.reached, apply)?;
+                self.current = None;
+                Ok(Step::End)
+            }
             _ => Ok(Step::End),
         }
     }

@@ -85,3 +85,19 @@ fn a_reader_tells_damage_in_the_middle() {
     let mut reader = WalReader::new(Arc::new(vfs), folder(), 0);
     assert!(matches!(poll(&mut reader), Err(Error::Corrupt { .. })));
 }
+
+#[test]
+fn a_reader_at_the_end_of_a_removed_file_has_missed_nothing() {
+    let vfs = disk();
+    let mut writer = create(&vfs, 1, 0);
+    write(&mut writer, 1);
+    let mut reader = WalReader::new(Arc::new(vfs.clone()), folder(), 0);
+    assert_eq!(poll(&mut reader).unwrap().0, Polled::UpTo(1));
+    write(&mut writer, 2);
+    // A checkpoint that no commit has followed yet.
+    remove_before(&vfs, folder(), 2).unwrap();
+    assert_eq!(poll(&mut reader).unwrap(), (Polled::UpTo(3), vec![2, 3]));
+    assert_eq!(poll(&mut reader).unwrap(), (Polled::UpTo(3), vec![]));
+    write(&mut create(&vfs, 2, 3), 1);
+    assert_eq!(poll(&mut reader).unwrap(), (Polled::UpTo(4), vec![4]));
+}
