@@ -120,7 +120,7 @@ impl Gate {
 }
 
 /// The largest f32 not above `x`, one step lower at most.
-fn down(x: f64) -> f32 {
+pub(crate) fn down(x: f64) -> f32 {
     let nearest = x as f32;
     if f64::from(nearest) > x {
         nearest.next_down()

@@ -1,6 +1,6 @@
 //! What a call to these kernels refuses, and why.
 
-use crate::Instructions;
+use crate::{Instructions, Section};
 
 /// Why a call was refused. Nothing has been computed when one of these comes back.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -118,6 +118,42 @@ pub enum Error {
         expected: usize,
         /// The words that there are.
         got: usize,
+    },
+    /// Codes for every plane of a search are needed, or none.
+    #[error("codes of {got} planes for {expected} planes: pass those of every plane, in the same order")]
+    CodesCount {
+        /// The number of planes.
+        expected: usize,
+        /// The number of codes.
+        got: usize,
+    },
+    /// A section of codes of the wrong length.
+    #[error("the codes' section {section:?} has {got} bytes, expected {expected}: build the codes again")]
+    CodesLength {
+        /// The section.
+        section: Section,
+        /// The bytes that it takes; `usize::MAX` where that does not fit.
+        expected: usize,
+        /// The bytes that there are.
+        got: usize,
+    },
+    /// Codes of a plane of another shape.
+    #[error(
+        "the codes of plane {plane} are of shape {got:?}, the plane of {expected:?}: build the codes again"
+    )]
+    CodesShape {
+        /// The index of the plane.
+        plane: usize,
+        /// Rows and dimension of the plane.
+        expected: [usize; 2],
+        /// Rows and dimension of the codes.
+        got: [usize; 2],
+    },
+    /// Codes that do not belong to their plane, or are damaged.
+    #[error("the codes' section {section:?} is not that of this plane: build the codes again")]
+    CodesDiffer {
+        /// The first section that differs.
+        section: Section,
     },
     /// `k` is zero.
     #[error("k is 0: ask for at least one result")]

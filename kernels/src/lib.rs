@@ -30,6 +30,7 @@
 compile_error!("stored vectors are little-endian and are read in place");
 
 mod bound;
+mod codes;
 mod dispatch;
 mod element;
 mod error;
@@ -37,11 +38,12 @@ mod plane;
 mod search;
 mod topk;
 
+pub use codes::{Codes, ScanCodes, Section};
 pub use dispatch::Instructions;
 pub use element::Element;
 pub use error::Error;
 pub use plane::Plane;
-pub use search::{Candidate, Options, max_inner_product};
+pub use search::{Candidate, Counters, Options, max_inner_product};
 pub use topk::TopK;
 
 /// The largest dimension that is supported; the error bounds hold up to here.

@@ -6,12 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::dispatch::Kernels;
-use crate::{Error, Instructions, MAX_DIMENSION, Plane, TopK};
+use crate::{Codes, Error, Instructions, MAX_DIMENSION, Plane, TopK};
 
+mod coded;
+mod counters;
 mod floors;
 mod panels;
 mod scan;
+mod scorer;
 
+use coded::Coded;
+pub use counters::Counters;
 use floors::Floors;
 use panels::Panels;
 use scan::Scan;
@@ -33,6 +38,8 @@ pub struct Options<'a> {
     floors: Option<&'a [f64]>,
     live: Option<&'a [u64]>,
     order: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
+    codes: Option<&'a [Codes<'a>]>,
+    counters: Option<&'a Counters>,
     single_threaded: bool,
     instructions: Option<Instructions>,
 }
@@ -46,6 +53,8 @@ impl<'a> Options<'a> {
             floors: None,
             live: None,
             order: &|a, b| a.cmp(&b),
+            codes: None,
+            counters: None,
             single_threaded: false,
             instructions: None,
         }
@@ -77,6 +86,19 @@ impl<'a> Options<'a> {
         self
     }
 
+    /// Search through the codes of the planes, `[m]`, in the same order: the same answer for a fraction
+    /// of the bytes read.
+    pub fn codes(mut self, codes: &'a [Codes<'a>]) -> Self {
+        self.codes = Some(codes);
+        self
+    }
+
+    /// Count the work done.
+    pub fn counters(mut self, counters: &'a Counters) -> Self {
+        self.counters = Some(counters);
+        self
+    }
+
     /// Stay on the calling thread, also inside a rayon pool.
     pub fn single_threaded(mut self) -> Self {
         self.single_threaded = true;
@@ -97,6 +119,7 @@ impl std::fmt::Debug for Options<'_> {
             .field("floor", &self.floor)
             .field("floors", &self.floors)
             .field("live_words", &self.live.map(<[u64]>::len))
+            .field("codes", &self.codes.map(<[Codes]>::len))
             .field("single_threaded", &self.single_threaded)
             .field("instructions", &self.instructions)
             .finish_non_exhaustive()
@@ -122,7 +145,8 @@ impl std::fmt::Debug for Options<'_> {
 /// Nothing is searched if a query is of the wrong length or not finite ([`Error::QueryLength`],
 /// [`Error::QueryNotFinite`], with its row), the planes do not fit together ([`Error::NoPlanes`],
 /// [`Error::PlaneRows`], [`Error::PlaneDimension`]), or an option makes no sense ([`Error::ZeroK`],
-/// [`Error::FloorCount`], [`Error::FloorNotANumber`], [`Error::LiveMask`], [`Error::Unsupported`]).
+/// [`Error::FloorCount`], [`Error::FloorNotANumber`], [`Error::LiveMask`], [`Error::CodesCount`],
+/// [`Error::CodesShape`], [`Error::Unsupported`]).
 pub fn max_inner_product(
     queries: &[f32],
     dimension: usize,
@@ -132,6 +156,7 @@ pub fn max_inner_product(
     let rows = check_planes(planes, dimension)?;
     let count = check_queries(queries, dimension)?;
     let floors = check_options(options, count, rows)?;
+    check_codes(options.codes, planes)?;
     let kernels = match options.instructions {
         None => Kernels::best(),
         Some(instructions) => Kernels::of(instructions).ok_or(Error::Unsupported { instructions })?,
@@ -149,6 +174,7 @@ pub fn max_inner_product(
         kernels,
         live: options.live,
         panels: Panels::new(queries, dimension, kernels),
+        coded: options.codes.map(|codes| Coded::new(codes, queries)),
         floors: Floors::new(&floors),
         next: AtomicUsize::new(0),
     };
@@ -158,6 +184,11 @@ pub fn max_inner_product(
             .map(|&floor| TopK::with_floor(options.k, floor, &order))
             .collect()
     };
+    let count_work = |tally| {
+        if let Some(counters) = options.counters {
+            counters.add(tally);
+        }
+    };
 
     let threads = match rayon::current_thread_index() {
         Some(_) if !options.single_threaded => rayon::current_num_threads().min(scan.chunks()),
@@ -165,14 +196,14 @@ pub fn max_inner_product(
     };
     if threads <= 1 {
         let mut best = fresh();
-        scan.run(&mut best);
+        count_work(scan.run(&mut best));
         return Ok(best.into_iter().map(answer).collect());
     }
     let parts: Vec<Vec<TopK<u32, _>>> = (0..threads)
         .into_par_iter()
         .map(|_| {
             let mut best = fresh();
-            scan.run(&mut best);
+            count_work(scan.run(&mut best));
             best
         })
         .collect();
@@ -240,6 +271,21 @@ fn check_queries(queries: &[f32], dimension: usize) -> Result<usize, Error> {
             value: queries[at].to_string(),
         }),
     }
+}
+
+fn check_codes(codes: Option<&[Codes]>, planes: &[Plane]) -> Result<(), Error> {
+    let Some(codes) = codes else { return Ok(()) };
+    if codes.len() != planes.len() {
+        return Err(Error::CodesCount {
+            expected: planes.len(),
+            got: codes.len(),
+        });
+    }
+    codes
+        .iter()
+        .zip(planes)
+        .enumerate()
+        .try_for_each(|(at, (c, plane))| c.check_shape(at, plane))
 }
 
 /// The score floor of each query.

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use proptest::prelude::*;
 use reference::{Random, Stored, brute_force, paths};
-use stratal_kernels::{Element, Options, Plane, TopK, max_inner_product};
+use stratal_kernels::{Codes, Element, Options, Plane, ScanCodes, TopK, max_inner_product};
 
 fn by_row(_: u32, _: u32) -> Ordering {
     Ordering::Equal
@@ -15,6 +15,8 @@ fn by_row(_: u32, _: u32) -> Ordering {
 /// Compares every path, with one query and with all, to brute force.
 fn check(queries: &[f32], planes: &[Plane], k: usize) {
     let dimension = planes[0].dimension();
+    let built: Vec<ScanCodes> = planes.iter().map(ScanCodes::build).collect();
+    let codes: Vec<Codes> = built.iter().map(ScanCodes::view).collect();
     let expected = brute_force(queries, planes, k, f64::NEG_INFINITY, |_| true, &by_row);
     for path in paths() {
         let options = Options::new(k).instructions(path);
@@ -23,6 +25,13 @@ fn check(queries: &[f32], planes: &[Plane], k: usize) {
         for (query, expected) in queries.chunks_exact(dimension).zip(&expected) {
             let found = max_inner_product(query, dimension, planes, &options).unwrap();
             assert_eq!(&found[0], expected, "{path:?}, alone");
+        }
+        let coded = options.codes(&codes);
+        let found = max_inner_product(queries, dimension, planes, &coded).unwrap();
+        assert_eq!(found, expected, "{path:?}, codes");
+        for (query, expected) in queries.chunks_exact(dimension).zip(&expected) {
+            let found = max_inner_product(query, dimension, planes, &coded).unwrap();
+            assert_eq!(&found[0], expected, "{path:?}, codes, alone");
         }
     }
 }
@@ -65,6 +74,8 @@ fn ties_follow_the_callers_order_also_at_the_last_place() {
     let values: Vec<f32> = (0..500 * 3).map(|_| random.below(3) as f32 - 1.0).collect();
     let stored = Stored::new(&values, 3, Element::I8);
     let asked: Vec<f32> = (0..12 * 3).map(|_| random.below(3) as f32 - 1.0).collect();
+    let built = ScanCodes::build(&stored.plane());
+    let codes = [built.view()];
     let backwards = |a: u32, b: u32| (b % 7, b).cmp(&(a % 7, a));
     for k in [1, 2, 10, 100, 499] {
         let planes = [stored.plane()];
@@ -75,6 +86,8 @@ fn ties_follow_the_callers_order_also_at_the_last_place() {
             assert_eq!(max_inner_product(&asked, 3, &planes, &options).unwrap(), expected);
             let one = max_inner_product(&asked[..3], 3, &planes, &options).unwrap();
             assert_eq!(one[0], expected[0]);
+            let options = options.codes(&codes);
+            assert_eq!(max_inner_product(&asked, 3, &planes, &options).unwrap(), expected);
         }
     }
 }
@@ -96,6 +109,8 @@ fn dead_rows_and_scores_below_the_floor_never_appear() {
     let stored = Stored::new(&random.vector(300 * 20), 20, Element::F32);
     let planes = [stored.plane()];
     let asked = random.vector(15 * 20);
+    let built = ScanCodes::build(&planes[0]);
+    let codes = [built.view()];
     for share in [0, 1, 2, 10, 64] {
         let live: Vec<u64> = (0..300usize.div_ceil(64))
             .map(|_| (0..64).fold(0, |w, b| w | u64::from(random.below(64) < share) << b))
@@ -110,6 +125,9 @@ fn dead_rows_and_scores_below_the_floor_never_appear() {
                     assert_eq!(found, expected);
                     let found = max_inner_product(&asked[..20], 20, &planes, &options).unwrap();
                     assert_eq!(found[0], expected[0]);
+                    let options = options.codes(&codes);
+                    let found = max_inner_product(&asked, 20, &planes, &options).unwrap();
+                    assert_eq!(found, expected);
                 }
             }
         }
@@ -175,6 +193,20 @@ fn extreme_vectors_are_ranked_as_float64_ranks_them() {
 }
 
 #[test]
+fn a_sum_that_overflows_f32_downwards_can_still_be_the_best() {
+    let max = f32::MAX;
+    // −2 MAX on the way, and MAX in the end; the others score less.
+    let mut values = vec![-max, -max, max, max, max];
+    for row in 1..40 {
+        values.extend([0.0, 0.0, row as f32, 0.0, 0.0]);
+    }
+    let stored = Stored::new(&values, 5, Element::F32);
+    for queries in [1, 9] {
+        check(&[1.0; 5].repeat(queries), &[stored.plane()], 1);
+    }
+}
+
+#[test]
 fn vectors_that_differ_in_the_last_bit_are_told_apart() {
     let mut random = Random::new(8);
     let dimension = 384;
@@ -202,6 +234,8 @@ fn stored_values_that_are_not_numbers_are_never_found() {
     values[4 * 7 + 2] = f32::NAN;
     values[4 * 9] = f32::INFINITY;
     let stored = Stored::new(&values, 4, Element::F32);
+    let built = ScanCodes::build(&stored.plane());
+    let codes = [built.view()];
     for path in paths() {
         for queries in [1, 9] {
             let asked = [1.0, 1.0, 1.0, 1.0].repeat(queries);
@@ -210,6 +244,8 @@ fn stored_values_that_are_not_numbers_are_never_found() {
             assert_eq!(found[0].len(), 39);
             assert_eq!((found[0][0].row, found[0][0].score), (9, f64::INFINITY));
             assert!(found[0].iter().all(|c| c.row != 7));
+            let coded = max_inner_product(&asked, 4, &[stored.plane()], &options.codes(&codes));
+            assert_eq!(coded.unwrap(), found);
         }
     }
 }
@@ -224,6 +260,7 @@ fn threads_change_nothing() {
     let stored = Stored::new(&values, dimension, Element::I8);
     let planes = [stored.plane()];
     let asked = random.vector(10 * dimension);
+    let codes = ScanCodes::build(&planes[0]);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
     for queries in [1, 10] {
         let asked = &asked[..queries * dimension];
@@ -232,6 +269,19 @@ fn threads_change_nothing() {
             .install(|| max_inner_product(asked, dimension, &planes, &Options::new(25)))
             .unwrap();
         assert_eq!(alone, together);
+        let coded = pool
+            .install(|| {
+                let built = ScanCodes::build(&planes[0]);
+                assert_eq!(built, codes);
+                max_inner_product(
+                    asked,
+                    dimension,
+                    &planes,
+                    &Options::new(25).codes(&[built.view()]),
+                )
+            })
+            .unwrap();
+        assert_eq!(alone, coded);
         let kept = Options::new(25).single_threaded();
         let single = pool
             .install(|| max_inner_product(asked, dimension, &planes, &kept))

@@ -3,7 +3,7 @@
 mod reference;
 
 use reference::{Random, Stored, brute_force, paths, score, values};
-use stratal_kernels::{Element, Options, inner_product, max_inner_product};
+use stratal_kernels::{Element, Options, ScanCodes, inner_product, max_inner_product};
 
 /// Searches random vectors of one shape on every path, alone and in a batch.
 fn check(dimension: usize, element: Element, rows: usize, queries: usize, seed: u64) {
@@ -11,6 +11,8 @@ fn check(dimension: usize, element: Element, rows: usize, queries: usize, seed: 
     let stored = Stored::new(&random.vector(rows * dimension), dimension, element);
     let plane = stored.plane();
     let asked = random.vector(queries * dimension);
+    let built = ScanCodes::build(&plane);
+    let codes = [built.view()];
     let expected = brute_force(&asked, &[plane], 5, f64::NEG_INFINITY, |_| true, &|_, _| {
         std::cmp::Ordering::Equal
     });
@@ -27,6 +29,14 @@ fn check(dimension: usize, element: Element, rows: usize, queries: usize, seed: 
             expected[..1],
             "{path:?}, {element:?}, dimension {dimension}, one query"
         );
+        for queries in [&asked[..], &asked[..dimension]] {
+            let found = max_inner_product(queries, dimension, &[plane], &options.codes(&codes)).unwrap();
+            let expected = &expected[..queries.len() / dimension];
+            assert_eq!(
+                found, expected,
+                "{path:?}, {element:?}, dimension {dimension}, codes"
+            );
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is wrong with a call is said before anything is searched, with the row that is to blame.
 
-use stratal_kernels::{Candidate, max_inner_product};
+use stratal_kernels::{Candidate, Codes, Instructions, ScanCodes, Section, max_inner_product};
 use stratal_kernels::{Element, Error, MAX_DIMENSION, Options, Plane, inner_product};
 
 fn search(queries: &[f32], dimension: usize, options: &Options) -> Result<Vec<Vec<Candidate>>, Error> {
@@ -151,4 +151,83 @@ fn a_row_of_the_wrong_length_has_no_score() {
             got: 15
         }
     );
+}
+
+#[test]
+fn codes_that_do_not_fit_are_refused() {
+    let values = [0.5f32; 64 * 3];
+    let plane = Plane::from_f32(&values, 64).unwrap();
+    let other = Plane::from_f32(&values, 32).unwrap();
+    let (codes, others) = (ScanCodes::build(&plane), ScanCodes::build(&other));
+    let query = [1.0f32; 64];
+    let search =
+        |codes: &[Codes]| max_inner_product(&query, 64, &[plane], &Options::new(1).codes(codes)).map(|_| ());
+    assert_eq!(search(&[codes.view()]), Ok(()));
+    assert_eq!(search(&[]), Err(Error::CodesCount { expected: 1, got: 0 }));
+    assert_eq!(
+        search(&[others.view()]),
+        Err(Error::CodesShape {
+            plane: 0,
+            expected: [3, 64],
+            got: [6, 32]
+        })
+    );
+    assert_eq!(codes.view().verify(&plane), Ok(()));
+    assert!(matches!(
+        codes.view().verify(&other),
+        Err(Error::CodesShape { .. })
+    ));
+
+    let sections = Section::ALL.map(|section| codes.section(section));
+    assert!(Codes::new(3, 64, sections).is_ok());
+    for (at, section) in Section::ALL.into_iter().enumerate() {
+        let mut cut = sections;
+        cut[at] = &cut[at][1..];
+        let expected = sections[at].len();
+        assert_eq!(
+            Codes::new(3, 64, cut).unwrap_err(),
+            Error::CodesLength {
+                section,
+                expected,
+                got: expected - 1
+            }
+        );
+        let mut wrong = sections[at].to_vec();
+        wrong[expected / 2] ^= 1;
+        let mut changed = sections;
+        changed[at] = &wrong;
+        let changed = Codes::new(3, 64, changed).unwrap();
+        assert_eq!(changed.verify(&plane), Err(Error::CodesDiffer { section }));
+    }
+    assert!(matches!(
+        Codes::new(1 << 33, 64, sections),
+        Err(Error::TooManyRows { .. })
+    ));
+    assert!(matches!(Codes::new(3, 0, sections), Err(Error::Dimension { .. })));
+}
+
+#[test]
+fn codes_of_any_bytes_are_searched_without_a_panic() {
+    let values = [0.5f32; 40 * 20];
+    let plane = Plane::from_f32(&values, 20).unwrap();
+    let mut state = 1u64;
+    for _ in 0..300 {
+        let bytes = Section::ALL.map(|section| {
+            let mut bytes = vec![0u8; section.bytes(40, 20).unwrap()];
+            for byte in &mut bytes {
+                state = state
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                *byte = (state >> 56) as u8;
+            }
+            bytes
+        });
+        let codes = Codes::new(40, 20, bytes.each_ref().map(Vec::as_slice)).unwrap();
+        for path in Instructions::ALL.into_iter().filter(|path| path.is_available()) {
+            let options = Options::new(3)
+                .instructions(path)
+                .codes(std::slice::from_ref(&codes));
+            assert!(max_inner_product(&[1.0; 20 * 5], 20, &[plane], &options).is_ok());
+        }
+    }
 }

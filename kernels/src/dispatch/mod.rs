@@ -12,6 +12,9 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+mod sweep;
+
+pub(crate) use sweep::{SWEEP_QUERIES, Sweep, Sweeps};
 
 /// A set of processor instructions that the kernels are written for. Results never depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +26,8 @@ pub enum Instructions {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same, with integer dot products (VNNI) for scan codes.
+    Avx512Vnni,
 }
 
 impl Instructions {
@@ -71,7 +76,16 @@ pub(crate) struct Kernels {
     dot: Dot,
     tile: unsafe fn(&Tile, &mut [u32]),
     exact: unsafe fn(Element, &[u8], &[f32]) -> f64,
+    sweeps: Sweeps,
 }
+
+/// AVX-512 with the integer instructions.
+#[cfg(target_arch = "x86_64")]
+static VNNI: Kernels = Kernels {
+    instructions: Instructions::Avx512Vnni,
+    sweeps: sweep::VNNI,
+    ..avx512::KERNELS
+};
 
 /// Rows that are widened together; a multiple of every `tile_rows`.
 pub(crate) const BLOCK_ROWS: usize = 96;
@@ -90,8 +104,13 @@ impl Kernels {
             Instructions::Avx512 => (is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl"))
+                && is_x86_feature_detected!("avx512vl")
+                && Kernels::of(Instructions::Avx2).is_some())
             .then_some(&avx512::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512Vnni => (is_x86_feature_detected!("avx512vnni")
+                && Kernels::of(Instructions::Avx512).is_some())
+            .then_some(&VNNI),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         }
@@ -139,5 +158,24 @@ impl Kernels {
         assert!(row.len() == query.len() * element.size());
         // SAFETY: `of` hands out a table only where its instructions exist; the lengths match.
         unsafe { (self.exact)(element, row, query) }
+    }
+
+    /// For each query of a sweep a mask of the sixteen rows that it cannot exclude, and for queries
+    /// with any the sums `J` of all sixteen.
+    pub fn sweep(&self, sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
+        let count = sweep.bounds.len();
+        assert!(count <= masks.len() && count <= sums.len());
+        assert!(sweep.codes.len().is_multiple_of(64) && sweep.factors.len() == 3 * 16 * 4);
+        assert!(sweep.codes.len() / 16 <= sweep.half && sweep.queries.len() >= count * 2 * sweep.half);
+        // SAFETY: `of` hands out a table only where its instructions exist; the lengths suffice.
+        unsafe { (self.sweeps.sweep)(sweep, masks, sums) }
+    }
+
+    /// `Σ pᵢ lᵢ` of a row's low halves and the two halves of a coded query.
+    pub fn low(&self, codes: &[u8], query: (&[i8], &[i8])) -> i32 {
+        assert!(codes.len().is_multiple_of(64));
+        assert!(codes.len() == query.0.len() && codes.len() == query.1.len());
+        // SAFETY: `of` hands out a table only where its instructions exist; the lengths match.
+        unsafe { (self.sweeps.low)(codes, query.0, query.1) }
     }
 }

@@ -13,6 +13,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     dot,
     tile,
     exact,
+    sweeps: super::sweep::PORTABLE,
 };
 
 const WIDTH: usize = 8;

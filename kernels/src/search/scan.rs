@@ -4,9 +4,13 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
+use super::coded::Coded;
+use super::counters::Tally;
 use super::floors::Floors;
 use super::panels::Panels;
+use super::scorer::Scorer;
 use crate::bound::{self, Gate};
+use crate::codes::GROUP;
 use crate::dispatch::{BLOCK_ROWS, Kernels, Tile};
 use crate::{Plane, TopK};
 
@@ -19,14 +23,19 @@ pub(super) struct Scan<'a> {
     pub kernels: &'static Kernels,
     pub live: Option<&'a [u64]>,
     pub panels: Panels,
+    pub coded: Option<Coded<'a>>,
     pub floors: Floors,
     /// The number of the next chunk that nobody has claimed.
     pub next: AtomicUsize,
 }
 
-/// Bytes of stored vectors that a thread claims at once: small enough to share the end of a search
-/// evenly, large enough that claiming costs nothing.
+/// Bytes that a thread claims at once: small enough to share the end of a search evenly, large
+/// enough that claiming costs nothing.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// Chunks are whole blocks of rows and whole groups of codes.
+const CHUNK_UNIT: usize = 384;
+const _: () = assert!(CHUNK_UNIT.is_multiple_of(BLOCK_ROWS) && CHUNK_UNIT.is_multiple_of(GROUP));
 
 /// Floats of widened rows that are kept hot at once, with one query panel beside them.
 const SCRATCH: usize = 1 << 16;
@@ -37,9 +46,12 @@ const SKEW: usize = 16;
 
 impl Scan<'_> {
     pub fn chunk_rows(&self) -> usize {
-        let row: usize = self.planes.iter().map(Plane::stride).sum();
-        let rows = (CHUNK_BYTES / row.max(1)).clamp(BLOCK_ROWS, 64 * BLOCK_ROWS);
-        rows / BLOCK_ROWS * BLOCK_ROWS
+        let row: usize = match &self.coded {
+            None => self.planes.iter().map(Plane::stride).sum(),
+            Some(coded) => coded.row_bytes(),
+        };
+        let rows = (CHUNK_BYTES / row.max(1)).clamp(CHUNK_UNIT, 16 * CHUNK_UNIT);
+        rows / CHUNK_UNIT * CHUNK_UNIT
     }
 
     pub fn chunks(&self) -> usize {
@@ -47,39 +59,61 @@ impl Scan<'_> {
     }
 
     /// Claims chunks until none is left; `best` is `[q]`.
-    pub fn run<F: Fn(&u32, &u32) -> Ordering>(&self, best: &mut [TopK<u32, F>]) {
+    pub fn run<F: Fn(&u32, &u32) -> Ordering>(&self, best: &mut [TopK<u32, F>]) -> Tally {
         let mut worker = Worker::new(self, best);
+        let mut patience = Patience::default();
         while let Some(chunk) = self.claim() {
-            for start in chunk.clone().step_by(worker.block) {
-                let rows = start..(start + worker.block).min(chunk.end);
-                worker.gather(rows);
-                if worker.listed.is_empty() {
-                    continue;
+            match &self.coded {
+                Some(coded) if patience.tries() => {
+                    let before = worker.scorer.tally.scored;
+                    coded.chunk(&mut worker.scorer, chunk.clone());
+                    let scored = worker.scorer.tally.scored - before;
+                    patience.saw(scored, chunk.len() * self.panels.margins.len());
                 }
-                if self.panels.is_batch() {
-                    worker.batch();
-                } else {
-                    worker.few();
-                }
+                _ => worker.chunk(chunk),
             }
         }
+        worker.scorer.tally
     }
 
-    fn query(&self, query: usize) -> &[f32] {
+    pub fn query(&self, query: usize) -> &[f32] {
         &self.queries[query * self.dimension..][..self.dimension]
+    }
+}
+
+/// Where data defeats the bound of the codes, most of a chunk needs its f64 scores, and going through
+/// f32 is quicker. So after such a chunk the codes are left alone for a while, longer each time.
+#[derive(Default)]
+struct Patience {
+    skip: u32,
+    last: u32,
+}
+
+impl Patience {
+    fn tries(&mut self) -> bool {
+        let tries = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        tries
+    }
+
+    fn saw(&mut self, scored: u64, of: usize) {
+        self.last = if scored > of as u64 / 8 {
+            (2 * self.last).clamp(1, 16)
+        } else {
+            0
+        };
+        self.skip = self.last;
     }
 }
 
 /// What one thread works with; all of it is allocated once.
 struct Worker<'a, 'b, F> {
     scan: &'a Scan<'a>,
-    best: &'b mut [TopK<u32, F>],
+    scorer: Scorer<'a, 'b, F>,
     /// Rows in a block, at most [`BLOCK_ROWS`].
     block: usize,
     /// The live rows of the block.
     listed: Vec<u32>,
-    /// `[q]`: one bit for each listed row that has its f64 score already.
-    scored: Vec<u128>,
     /// `[q rounded up to panels]`.
     gates: Gates,
     /// `[block, stride]` widened rows, and an upper bound of each row's length.
@@ -112,7 +146,6 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
         Worker {
             block,
             listed: Vec::with_capacity(block),
-            scored: vec![0; best.len()],
             gates: Gates {
                 low: vec![f32::MAX; padded],
                 guard: vec![0.0; padded],
@@ -120,8 +153,25 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
             widened: vec![0.0; if batch { block * stride } else { 0 }],
             stride,
             lengths: vec![0.0; block],
+            scorer: Scorer::new(scan, best),
             scan,
-            best,
+        }
+    }
+
+    fn chunk(&mut self, chunk: Range<usize>) {
+        for start in chunk.clone().step_by(self.block) {
+            self.gather(start..(start + self.block).min(chunk.end));
+            if self.listed.is_empty() {
+                continue;
+            }
+            let pairs = self.listed.len() * self.scorer.queries() * self.scan.planes.len();
+            self.scorer.tally.multiplied += pairs as u64;
+            self.scorer.next_rows();
+            if self.scan.panels.is_batch() {
+                self.batch();
+            } else {
+                self.few();
+            }
         }
     }
 
@@ -140,18 +190,19 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
     /// A handful of queries: each row is multiplied where it lies.
     fn few(&mut self) {
         let scan = self.scan;
-        self.scored.fill(0);
         for plane in scan.planes {
-            for query in 0..self.best.len() {
+            for query in 0..self.scorer.queries() {
                 let margin = scan.panels.margins[query];
                 let asked = scan.query(query);
-                let mut threshold = self.threshold(query);
+                let mut threshold = self.scorer.threshold(query);
                 for at in 0..self.listed.len() {
                     let bytes = plane.row_bytes(self.listed[at] as usize);
                     let (sum, squares) = scan.kernels.dot(plane.element(), bytes, asked);
                     let length = bound::length(squares, scan.dimension);
-                    if !margin.excludes(sum, length, threshold) && self.score(query, at) {
-                        threshold = self.threshold(query);
+                    if !margin.excludes(sum, length, threshold)
+                        && self.scorer.score(query, at, self.listed[at])
+                    {
+                        threshold = self.scorer.threshold(query);
                     }
                 }
             }
@@ -162,9 +213,8 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
     fn batch(&mut self) {
         let scan = self.scan;
         let (width, tile_rows) = (scan.kernels.width, scan.kernels.tile_rows);
-        self.scored.fill(0);
-        for query in 0..self.best.len() {
-            let gate = Gate::new(&scan.panels.margins[query], self.threshold(query));
+        for query in 0..self.scorer.queries() {
+            let gate = Gate::new(&scan.panels.margins[query], self.scorer.threshold(query));
             self.gates.set(query, gate);
         }
         for plane in scan.planes {
@@ -203,42 +253,10 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
             let query = first + mask.trailing_zeros() as usize;
             mask &= mask - 1;
             // Lanes beyond the last query hold zeros.
-            if query < self.best.len() && self.score(query, at) {
-                let gate = Gate::new(&self.scan.panels.margins[query], self.threshold(query));
+            if query < self.scorer.queries() && self.scorer.score(query, at, self.listed[at]) {
+                let gate = Gate::new(&self.scan.panels.margins[query], self.scorer.threshold(query));
                 self.gates.set(query, gate);
             }
         }
-    }
-
-    /// The score that a row must reach to matter for `query`.
-    fn threshold(&self, query: usize) -> f64 {
-        self.scan.floors.get(query).max(self.best[query].floor())
-    }
-
-    /// Offers listed row `at` with its f64 score over all planes; true if the threshold may have
-    /// risen.
-    fn score(&mut self, query: usize, at: usize) -> bool {
-        if self.scored[query] >> at & 1 == 1 {
-            return false;
-        }
-        self.scored[query] |= 1 << at;
-        let scan = self.scan;
-        let row = self.listed[at];
-        let asked = scan.query(query);
-        let score = scan
-            .planes
-            .iter()
-            .map(|plane| {
-                scan.kernels
-                    .exact(plane.element(), plane.row_bytes(row as usize), asked)
-            })
-            // `max` passes over a NaN on either side.
-            .fold(f64::NAN, f64::max);
-        let best = &mut self.best[query];
-        if !best.push(score, row) {
-            return false;
-        }
-        scan.floors.raise(query, best.floor());
-        true
     }
 }

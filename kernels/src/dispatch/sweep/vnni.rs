@@ -1,0 +1,96 @@
+//! The code kernels for AVX-512 with VNNI.
+
+use std::arch::x86_64::*;
+
+use super::{Sweep, Sweeps};
+
+pub(in crate::dispatch) const SWEEPS: Sweeps = Sweeps { sweep, low };
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn sweep(sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
+    let mut at = 0;
+    while at < sweep.bounds.len() {
+        at += match sweep.bounds.len() - at {
+            12.. => some::<12>(sweep, at, masks, sums),
+            4.. => some::<4>(sweep, at, masks, sums),
+            _ => some::<1>(sweep, at, masks, sums),
+        };
+    }
+}
+
+/// Queries `at..at + Q`; returns Q.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut [[i32; 16]]) -> usize {
+    let nibble = _mm512_set1_epi8(15);
+    let mut lanes = [[_mm512_setzero_si512(); 2]; Q];
+    let codes = sweep.codes.as_ptr();
+    let queries = sweep.queries[at * 2 * sweep.half..].as_ptr();
+    for step in 0..sweep.codes.len() / 64 {
+        // SAFETY: the codes hold 64 bytes a step.
+        let both = unsafe { _mm512_loadu_si512(codes.add(step * 64).cast()) };
+        let below = _mm512_and_si512(both, nibble);
+        let above = _mm512_and_si512(_mm512_srli_epi16::<4>(both), nibble);
+        for (q, lanes) in lanes.iter_mut().enumerate() {
+            // SAFETY: the caller has checked that a half holds four bytes a step, and that there are
+            // two halves for each of `at + Q` queries.
+            let (asked_below, asked_above) = unsafe {
+                let query = queries.add(q * 2 * sweep.half + step * 4);
+                (
+                    query.cast::<i32>().read_unaligned(),
+                    query.add(sweep.half).cast::<i32>().read_unaligned(),
+                )
+            };
+            lanes[0] = _mm512_dpbusd_epi32(lanes[0], below, _mm512_set1_epi32(asked_below));
+            lanes[1] = _mm512_dpbusd_epi32(lanes[1], above, _mm512_set1_epi32(asked_above));
+        }
+    }
+    let factors = sweep.factors.as_ptr().cast::<f32>();
+    // SAFETY: the caller has checked that there are three times sixteen factors.
+    let (scale, error, norm) = unsafe {
+        (
+            _mm512_loadu_ps(factors),
+            _mm512_loadu_ps(factors.add(16)),
+            _mm512_loadu_ps(factors.add(32)),
+        )
+    };
+    for (q, lanes) in lanes.iter().enumerate() {
+        let bound = &sweep.bounds[at + q];
+        let sum = _mm512_add_epi32(lanes[0], lanes[1]);
+        let j = _mm512_sub_epi32(_mm512_add_epi32(sum, sum), _mm512_set1_epi32(bound.bias));
+        let margin = _mm512_fmadd_ps(
+            _mm512_set1_ps(bound.error),
+            error,
+            _mm512_mul_ps(_mm512_set1_ps(bound.norm), norm),
+        );
+        let gain = _mm512_mul_ps(_mm512_set1_ps(bound.gain), scale);
+        let reach = _mm512_fmadd_ps(_mm512_cvtepi32_ps(j), gain, margin);
+        let excluded = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(reach, _mm512_set1_ps(bound.low));
+        masks[at + q] = u32::from(!excluded);
+        if !excluded != 0 {
+            // SAFETY: a row of `sums` holds sixteen values.
+            unsafe { _mm512_storeu_si512(sums[at + q].as_mut_ptr().cast(), j) };
+        }
+    }
+    Q
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn low(codes: &[u8], below: &[i8], above: &[i8]) -> i32 {
+    let nibble = _mm512_set1_epi8(15);
+    let mut lanes = [_mm512_setzero_si512(); 2];
+    for at in (0..codes.len()).step_by(64) {
+        // SAFETY: the caller has checked that all three are of one length, a multiple of 64.
+        let (both, asked_below, asked_above) = unsafe {
+            (
+                _mm512_loadu_si512(codes.as_ptr().add(at).cast()),
+                _mm512_loadu_si512(below.as_ptr().add(at).cast()),
+                _mm512_loadu_si512(above.as_ptr().add(at).cast()),
+            )
+        };
+        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(both), nibble);
+        lanes[0] = _mm512_dpbusd_epi32(lanes[0], _mm512_and_si512(both, nibble), asked_below);
+        lanes[1] = _mm512_dpbusd_epi32(lanes[1], high, asked_above);
+    }
+    _mm512_reduce_add_epi32(_mm512_add_epi32(lanes[0], lanes[1]))
+}

@@ -1,0 +1,76 @@
+//! f64 scores of the rows that no bound excludes, and the best of them.
+
+use std::cmp::Ordering;
+
+use super::counters::Tally;
+use super::scan::Scan;
+use crate::TopK;
+
+/// The most rows that are treated together: the bits of a mask.
+pub(super) const MASK_ROWS: usize = u128::BITS as usize;
+
+/// One thread's answers so far.
+pub(super) struct Scorer<'a, 'b, F> {
+    pub scan: &'a Scan<'a>,
+    best: &'b mut [TopK<u32, F>],
+    /// `[q]`: one bit for each of the rows in hand that has its score already.
+    scored: Vec<u128>,
+    pub tally: Tally,
+}
+
+impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Scorer<'a, 'b, F> {
+    pub fn new(scan: &'a Scan<'a>, best: &'b mut [TopK<u32, F>]) -> Self {
+        Scorer {
+            scan,
+            scored: vec![0; best.len()],
+            best,
+            tally: Tally::default(),
+        }
+    }
+
+    pub fn queries(&self) -> usize {
+        self.best.len()
+    }
+
+    /// Goes on to other rows.
+    pub fn next_rows(&mut self) {
+        self.scored.fill(0);
+    }
+
+    /// The score that a row must reach to matter for `query`.
+    pub fn threshold(&self, query: usize) -> f64 {
+        self.scan.floors.get(query).max(self.best[query].floor())
+    }
+
+    /// Whether the row in place `at` of those in hand has been offered to `query`.
+    pub fn has_scored(&self, query: usize, at: usize) -> bool {
+        self.scored[query] >> at & 1 == 1
+    }
+
+    /// Offers `row`, in place `at` of those in hand, with its score over all planes; true if the
+    /// threshold may have risen.
+    pub fn score(&mut self, query: usize, at: usize, row: u32) -> bool {
+        if self.has_scored(query, at) {
+            return false;
+        }
+        self.scored[query] |= 1 << at;
+        self.tally.scored += 1;
+        let scan = self.scan;
+        let asked = scan.query(query);
+        let score = scan
+            .planes
+            .iter()
+            .map(|plane| {
+                scan.kernels
+                    .exact(plane.element(), plane.row_bytes(row as usize), asked)
+            })
+            // `max` passes over a NaN on either side.
+            .fold(f64::NAN, f64::max);
+        let best = &mut self.best[query];
+        if !best.push(score, row) {
+            return false;
+        }
+        scan.floors.raise(query, best.floor());
+        true
+    }
+}
