@@ -2,7 +2,7 @@
 //! time that merely reading the vectors takes: `cargo bench -p stratal-kernels`.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use stratal_kernels::{Instructions, Options, Plane, max_inner_product};
+use stratal_kernels::{Instructions, Options, Plane, ScanCodes, max_inner_product};
 
 const ROWS: usize = 100_000;
 const DIMENSION: usize = 384;
@@ -36,6 +36,9 @@ fn search(c: &mut Criterion) {
     let (stored, queries) = stored.split_at(ROWS * DIMENSION);
     let planes = [Plane::from_f32(stored, DIMENSION).expect("the shape is right")];
 
+    let built = ScanCodes::build(&planes[0]);
+    let codes = [built.view()];
+
     let mut group = c.benchmark_group("100k x 384");
     group.sample_size(10);
     group.throughput(Throughput::Bytes((stored.len() * 4) as u64));
@@ -48,8 +51,18 @@ fn search(c: &mut Criterion) {
                 continue;
             }
             let options = Options::new(10).instructions(path);
+            let queries = &queries[..count * DIMENSION];
+            let coded = options.codes(&codes);
+            let name = BenchmarkId::new(format!("codes {path:?}"), count);
+            group.bench_with_input(name, queries, |b, queries| {
+                b.iter(|| max_inner_product(queries, DIMENSION, &planes, &coded));
+            });
+            if path == Instructions::Avx512Vnni {
+                // Differs from AVX-512 in the codes only.
+                continue;
+            }
             let name = BenchmarkId::new(format!("{path:?}"), count);
-            group.bench_with_input(name, &queries[..count * DIMENSION], |b, queries| {
+            group.bench_with_input(name, queries, |b, queries| {
                 b.iter(|| max_inner_product(queries, DIMENSION, &planes, &options));
             });
         }

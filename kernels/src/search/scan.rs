@@ -11,7 +11,7 @@ use super::panels::Panels;
 use super::scorer::Scorer;
 use crate::bound::{self, Gate};
 use crate::codes::GROUP;
-use crate::dispatch::{BLOCK_ROWS, Kernels, Tile};
+use crate::dispatch::{BLOCK_ROWS, Kernels, Tile, prefetch};
 use crate::{Plane, TopK};
 
 /// A search, shared by its threads.
@@ -43,6 +43,9 @@ const SCRATCH: usize = 1 << 16;
 /// Floats between widened rows beyond their length, so that rows of 4 KiB do not fall on the same
 /// lines of the cache.
 const SKEW: usize = 16;
+
+/// How far ahead of the row at hand rows are prefetched.
+const PREFETCH_BYTES: usize = 4096;
 
 impl Scan<'_> {
     pub fn chunk_rows(&self) -> usize {
@@ -191,11 +194,17 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
     fn few(&mut self) {
         let scan = self.scan;
         for plane in scan.planes {
+            let ahead = 1 + PREFETCH_BYTES / plane.stride();
             for query in 0..self.scorer.queries() {
                 let margin = scan.panels.margins[query];
                 let asked = scan.query(query);
                 let mut threshold = self.scorer.threshold(query);
                 for at in 0..self.listed.len() {
+                    if query == 0
+                        && let Some(&row) = self.listed.get(at + ahead)
+                    {
+                        prefetch(plane.row_bytes(row as usize));
+                    }
                     let bytes = plane.row_bytes(self.listed[at] as usize);
                     let (sum, squares) = scan.kernels.dot(plane.element(), bytes, asked);
                     let length = bound::length(squares, scan.dimension);
