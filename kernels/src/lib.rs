@@ -23,6 +23,27 @@
 //! so the instruction set ([`Instructions`]), the number of threads and the size of a batch never
 //! change an answer.
 //!
+//! **Scan codes** make a search read an eighth of the bytes, and change nothing else. They are built
+//! once for a plane, kept in memory or in a file beside it ([`Section`] gives the layout), and handed
+//! to the same call; the module `codes` tells how they work, and its `query` holds the proof:
+//!
+//! ```
+//! use stratal_kernels::{Codes, Counters, Options, Plane, ScanCodes, Section, max_inner_product};
+//! let vectors: Vec<f32> = (0..3000 * 8).map(|i| ((i * i) % 101) as f32 - 50.0).collect();
+//! let plane = Plane::from_f32(&vectors, 8)?;
+//! let built = ScanCodes::build(&plane);
+//! let sections = Section::ALL.map(|section| built.section(section)); // write these to a file ...
+//! let codes = [Codes::new(3000, 8, sections)?]; // ... and borrow them from its mapping
+//!
+//! let query = &vectors[..8];
+//! let counters = Counters::default();
+//! let options = Options::new(10).codes(&codes).counters(&counters);
+//! let found = max_inner_product(query, 8, &[plane], &options)?;
+//! assert_eq!(found, max_inner_product(query, 8, &[plane], &Options::new(10))?);
+//! assert!(counters.scored() < 1000); // full vectors were read for these rows only
+//! # Ok::<(), stratal_kernels::Error>(())
+//! ```
+//!
 //! Nothing here reads files, prints, or starts threads: inside a rayon pool a search uses that pool,
 //! outside of one it runs on the calling thread.
 
