@@ -81,7 +81,6 @@ fn where_the_bound_is_useless_the_answer_is_still_exact() {
     let plane = Plane::from_f32(&values, dimension).unwrap();
     let built = ScanCodes::build(&plane);
     let codes = [built.view()];
-    // Orthogonal to what the rows have in them beside their mean, but for its sign.
     for queries in [1, 9] {
         let asked = vec![1.0f32; dimension * queries];
         for k in [1, 3000, rows] {

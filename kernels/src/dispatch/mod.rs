@@ -32,7 +32,12 @@ pub enum Instructions {
 
 impl Instructions {
     /// Every set, slowest first.
-    pub const ALL: [Instructions; 3] = [Instructions::Portable, Instructions::Avx2, Instructions::Avx512];
+    pub const ALL: [Instructions; 4] = [
+        Instructions::Portable,
+        Instructions::Avx2,
+        Instructions::Avx512,
+        Instructions::Avx512Vnni,
+    ];
 
     /// Whether this processor offers the set.
     pub fn is_available(self) -> bool {
@@ -191,4 +196,32 @@ pub(crate) fn prefetch(bytes: &[u8]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_is_listed_and_the_last_available_one_is_chosen() {
+        for (at, instructions) in Instructions::ALL.into_iter().enumerate() {
+            let place = match instructions {
+                Instructions::Portable => 0,
+                Instructions::Avx2 => 1,
+                Instructions::Avx512 => 2,
+                Instructions::Avx512Vnni => 3,
+            };
+            assert_eq!(place, at);
+            if let Some(kernels) = Kernels::of(instructions) {
+                assert_eq!(kernels.instructions, instructions);
+                assert!(BLOCK_ROWS.is_multiple_of(kernels.tile_rows) && kernels.width <= 32);
+            }
+        }
+        let available = Instructions::ALL.into_iter().filter(|path| path.is_available());
+        assert_eq!(available.last(), Some(Instructions::best()));
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") {
+            assert_eq!(Instructions::best(), Instructions::Avx512Vnni);
+        }
+    }
 }
