@@ -826,6 +826,44 @@ fn a_tokenizer_of_a_larger_model_is_refused() {
     );
 }
 
+#[test]
+fn special_tokens_and_types_that_the_model_lacks_are_refused() {
+    let folder = model();
+    let file = folder.path().join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    json["post_processor"]["special_tokens"]["[SEP]"]["ids"] = json!([64]);
+    fs::write(&file, json.to_string()).unwrap();
+    let encoder = Encoder::from_folder(folder.path()).unwrap();
+    assert!(matches!(
+        documents(&encoder, &["a tree"]),
+        Err(ModelError::Tokenizer { .. })
+    ));
+
+    json["post_processor"]["special_tokens"]["[SEP]"]["ids"] = json!([3, 3, 3, 3]);
+    fs::write(&file, json.to_string()).unwrap();
+    assert!(matches!(refusal(folder.path()), ModelError::Tokenizer { .. }));
+
+    json["post_processor"]["special_tokens"]["[SEP]"]["ids"] = json!([3]);
+    json["post_processor"]["pair"][3]["Sequence"]["type_id"] = json!(2);
+    fs::write(&file, json.to_string()).unwrap();
+    let encoder = Encoder::from_folder(folder.path()).unwrap();
+    let passage = [Passage {
+        title: Some("log"),
+        text: "a tree",
+    }];
+    let one = |template| {
+        encoder
+            .clone()
+            .template(template)
+            .encode_documents(&passage, &EncodeOptions::default())
+    };
+    assert!(one(Template::TitleAndText).is_ok());
+    assert!(matches!(
+        one(Template::TitleAndTextSegments),
+        Err(ModelError::Tokenizer { .. })
+    ));
+}
+
 // B79
 #[test]
 fn weights_that_overflow_end_in_an_error_not_in_a_vector() {
@@ -967,12 +1005,36 @@ fn progress_only_rises_to_the_end_and_a_raised_flag_stops_the_run() {
     };
     match encoder.encode_documents(&passages, &options) {
         Err(ModelError::Cancelled { done, total: 400 }) => assert!(done > 100 && done < 400),
+        // With very many cores all batches may have begun before the first ended.
+        Ok(_) => {}
         other => panic!("{other:?}"),
     }
     assert!(matches!(
         encoder.encode_documents(&passages, &options),
         Err(ModelError::Cancelled { done: 0, .. })
     ));
+}
+
+#[test]
+fn a_progress_callback_may_use_the_pool_that_encodes() {
+    let folder = model();
+    let pool = std::sync::Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    let encoder = Encoder::from_folder(folder.path()).unwrap().pool(pool);
+    let passages = vec![
+        Passage {
+            title: None,
+            text: "the log is written before each page of the database"
+        };
+        300
+    ];
+    let inner = |_: usize, _: usize| {
+        encoder.encode_queries(&["a tree"]).unwrap();
+    };
+    let options = EncodeOptions {
+        progress: Some(&inner),
+        ..EncodeOptions::default()
+    };
+    assert_eq!(encoder.encode_documents(&passages, &options).unwrap().n, 300);
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub struct Passage<'a> {
 /// What a long encoding run listens to.
 #[derive(Clone, Copy, Default)]
 pub struct EncodeOptions<'a> {
-    /// Called with (texts done, texts in all) as batches end; the first number only rises. Called from worker threads.
+    /// Called with (texts done, texts in all) as batches end, from worker threads, one call at a time; the first
+    /// number only rises, and the last call of a run that succeeds has both alike.
     pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
     /// Looked at before every batch (some milliseconds of work); raised, the run ends with [`ModelError::Cancelled`].
     pub cancel: Option<&'a AtomicBool>,
@@ -77,7 +78,17 @@ pub(crate) fn encode(
     let size = m * dimension;
     let batches = plan(&texts, rayon::current_num_threads());
     let done = AtomicUsize::new(0);
-    let told = Mutex::new(());
+    let told = Mutex::new(0);
+    // Never waits: a callback that uses this pool may run another batch, on this very thread, before it returns.
+    let tell = |last: bool| {
+        let Some(progress) = options.progress else { return };
+        let Ok(mut told) = told.try_lock() else { return };
+        let now = done.load(Ordering::Relaxed);
+        if now > *told && (last || now < n) {
+            *told = now;
+            progress(now, n);
+        }
+    };
     let parts: Vec<Vec<f32>> = batches
         .par_iter()
         .with_max_len(1)
@@ -110,15 +121,13 @@ pub(crate) fn encode(
                         return Err(ModelError::VectorNotFinite { index });
                     }
                 }
-                let _in_order = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let now = done.fetch_add(batch.len(), Ordering::Relaxed) + batch.len();
-                if let Some(progress) = options.progress {
-                    progress(now, n);
-                }
+                done.fetch_add(batch.len(), Ordering::Relaxed);
+                tell(false);
                 Ok(vectors)
             },
         )
         .collect::<Result<_, _>>()?;
+    tell(true);
     let mut vectors = vec![0.0; n * size];
     for (batch, part) in batches.iter().zip(parts) {
         for (&i, vector) in batch.iter().zip(part.chunks_exact(size)) {

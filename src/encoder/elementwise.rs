@@ -14,7 +14,8 @@ unsafe fn exp<L: Lanes>(x: L::V) -> L::V {
     const COEFFICIENTS: [f32; 7] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
     // SAFETY: the caller promises the instruction set of `L`.
     unsafe {
-        let x = L::min(L::max(x, L::splat(-87.3)), L::splat(88.0));
+        // The order of operands matters: a NaN must come out as one.
+        let x = L::min(L::splat(88.0), L::max(L::splat(-87.3), x));
         let n = L::round(L::mul(x, L::splat(std::f32::consts::LOG2_E)));
         let r = L::fma(n, L::splat(-LN2_HIGH), x);
         let r = L::fma(n, L::splat(-LN2_LOW), r);
@@ -52,7 +53,7 @@ unsafe fn gelu<L: Lanes>(x: L::V) -> L::V {
         }
         g = L::mul(g, t);
         let e = exp::<L>(L::mul(L::mul(x, x), L::splat(-0.5)));
-        L::sub(L::max(x, zero), L::mul(a, L::mul(g, e)))
+        L::sub(L::max(zero, x), L::mul(a, L::mul(g, e)))
     }
 }
 
@@ -99,7 +100,7 @@ unsafe fn activate<L: Lanes>(activation: Activation, x: L::V) -> L::V {
         match activation {
             Activation::Gelu => gelu::<L>(x),
             Activation::GeluNew => gelu_tanh::<L>(x),
-            Activation::Relu => L::max(x, L::splat(0.0)),
+            Activation::Relu => L::max(L::splat(0.0), x),
         }
     }
 }

@@ -66,7 +66,9 @@ pub(crate) trait Lanes {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// The larger one; `b` if either is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller one; `b` if either is NaN.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
@@ -74,6 +76,9 @@ pub(crate) trait Lanes {
     unsafe fn round(a: Self::V) -> Self::V;
     /// 2 to the power of a whole number in -126..=127.
     unsafe fn pow2(n: Self::V) -> Self::V;
+    /// Fetches the line at `p` into the first-level cache; any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -120,6 +125,11 @@ mod x86 {
             // SAFETY: the caller promises the instruction set and sixteen elements at `p`.
             unsafe { _mm512_storeu_ps(p, v) }
         }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            // SAFETY: a prefetch reads nothing and never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
         lanewise! {
             add(a, b) = _mm512_add_ps(a, b);
             sub(a, b) = _mm512_sub_ps(a, b);
@@ -159,6 +169,11 @@ mod x86 {
                 _mm256_storeu_ps(p, v.0);
                 _mm256_storeu_ps(p.add(8), v.1);
             }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            // SAFETY: a prefetch reads nothing and never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
         lanewise! {
             add(a, b) = (_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1));

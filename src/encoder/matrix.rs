@@ -183,6 +183,9 @@ unsafe fn product_body<L: Lanes>(
     }
 }
 
+/// Steps of the depth by which a panel is fetched ahead.
+const PREFETCH_STEPS: usize = 12;
+
 /// A few rows times one panel, summed in registers.
 struct Tile<'a> {
     a: *const f32,
@@ -212,6 +215,11 @@ impl Tile<'_> {
             let mut sums = [[low, high]; R];
             let mut b = self.b;
             for k in 0..self.depth {
+                // The panel comes from the second-level cache: without this a quarter of the time is waiting.
+                L::prefetch(b.wrapping_add(PREFETCH_STEPS * 16 * L::PANEL));
+                if two {
+                    L::prefetch(b.wrapping_add(PREFETCH_STEPS * 16 * L::PANEL + 16));
+                }
                 let b0 = L::load(b);
                 let b1 = if two { L::load(b.add(16)) } else { b0 };
                 b = b.add(16 * L::PANEL);

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
@@ -311,7 +312,8 @@ impl Encoder {
 
     /// The model as a module of burn on `device`, with a copy of the weights: what training works on.
     ///
-    /// Its hidden states are those of [`Encoder::hidden_states`], up to rounding.
+    /// Its hidden states are those of [`Encoder::hidden_states`], up to rounding. On the CPU burn works in the rayon
+    /// pool of the calling thread: call it inside `ThreadPool::install` to keep the global pool out of it.
     pub fn module(&self, device: &Device) -> Bert {
         Bert::new(&self.model.config, &self.model.bert.weights(), device)
     }
@@ -367,15 +369,14 @@ impl Encoder {
             let texts = (0..n)
                 .into_par_iter()
                 .map(|index| {
-                    if options
-                        .cancel
-                        .is_some_and(|flag| flag.load(std::sync::atomic::Ordering::Relaxed))
-                    {
+                    if options.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
                         return Err(ModelError::Cancelled { done: 0, total: n });
                     }
                     tokens(index)?.ok_or(ModelError::EmptyText { index })
                 })
-                .collect::<Result<Vec<_>, _>>()?;
+                .collect::<Vec<_>>();
+            // One after another: of several bad texts the first is named.
+            let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
             let model = &self.model;
             batch::encode(
                 &model.bert,

@@ -140,6 +140,35 @@ fn activations_agree_with_their_formulas() {
 }
 
 #[test]
+fn what_is_not_finite_never_turns_into_a_number() {
+    for isa in Isa::available() {
+        let one = Panels::from_weights(isa, 1, &[&[1.0]]);
+        for activation in [Activation::Gelu, Activation::GeluNew, Activation::Relu] {
+            let x = [f32::NAN, f32::INFINITY, 1.0];
+            let mut out = [0.0; 3];
+            let rows = Rows {
+                data: &x,
+                stride: 1,
+                rows: 3,
+            };
+            let finish = Finish {
+                bias: &[],
+                activation: Some(activation),
+            };
+            product(isa, rows, &one, finish, &mut out, 1);
+            assert!(!out[0].is_finite() && !out[1].is_finite() && out[2].is_finite());
+        }
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut x = [0.5; 16];
+            x[3] = bad;
+            let mut sums = [0.0];
+            exponentials(isa, &mut x, 16, 7, 1.0, &mut sums);
+            assert!(!sums[0].is_finite(), "{isa:?} {bad}");
+        }
+    }
+}
+
+#[test]
 fn norms_and_exponentials_agree_with_plain_ones() {
     let mut numbers = Numbers(2);
     for isa in Isa::available() {

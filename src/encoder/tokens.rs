@@ -1,7 +1,7 @@
 //! Texts to token ids: template, prompts, and the length limit.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
@@ -15,6 +15,8 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 const BYTES_PER_TOKEN: usize = 12;
 /// Word pieces that one cut word can at most turn into (the model's limit on a word is 100 characters).
 const CUT_WORD_TOKENS: usize = 128;
+/// Special tokens around a pair at most: the smallest length limit leaves room for one token beside them.
+const SPECIAL_TOKENS_MAX: usize = 4;
 
 /// The tokens of one text, special tokens included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub(crate) struct TextTokenizer {
     specials_single: usize,
     specials_pair: usize,
     lower_case: bool,
+    vocab_size: usize,
+    type_vocab_size: usize,
+    /// For messages.
+    file: PathBuf,
 }
 
 impl TextTokenizer {
@@ -79,14 +85,20 @@ impl TextTokenizer {
                 .map_or(0, |processor| processor.added_tokens(pair))
         };
         let (specials_single, specials_pair) = (specials(false), specials(true));
-        if specials_single == 0 {
-            return Err(refuse("it puts no special tokens around a text".into()));
+        if specials_single == 0 || specials_pair > SPECIAL_TOKENS_MAX || specials_single > SPECIAL_TOKENS_MAX
+        {
+            return Err(refuse(format!(
+                "it puts {specials_single} special tokens around a text and {specials_pair} around a pair, where BERT has 2 and 3"
+            )));
         }
         Ok(Self {
+            file: file.to_path_buf(),
             specials_single,
             specials_pair,
             tokenizer,
             lower_case,
+            vocab_size: config.vocab_size,
+            type_vocab_size: config.type_vocab_size,
         })
     }
 
@@ -130,19 +142,43 @@ impl TextTokenizer {
         let encoding = self
             .tokenizer
             .post_process(plain_encoding(&head.ids[..keep_head], 0), pair, true)
-            .map_err(|error| ModelError::Tokenizer {
-                file: "tokenizer.json".into(),
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| self.refuse(error.to_string()))?;
+        let ids = encoding.get_ids().to_vec();
         let types = match template {
             Template::TitleAndTextSegments => encoding.get_type_ids().to_vec(),
             Template::Text | Template::TitleAndText => Vec::new(),
         };
+        // The special tokens' numbers stand in tokenizer.json beside the vocabulary, and may be anything.
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
+            return Err(self.refuse(format!(
+                "it made the token id {id}, but the model has {} words",
+                self.vocab_size
+            )));
+        }
+        if let Some(kind) = types.iter().find(|&&kind| kind as usize >= self.type_vocab_size) {
+            return Err(self.refuse(format!(
+                "it made the token type {kind}, but the model has {} types",
+                self.type_vocab_size
+            )));
+        }
+        if ids.len() > max_tokens {
+            return Err(self.refuse(format!(
+                "it made {} tokens where {max_tokens} are allowed",
+                ids.len()
+            )));
+        }
         Ok(Some(Tokens {
-            ids: encoding.get_ids().to_vec(),
+            ids,
             types,
             truncated,
         }))
+    }
+
+    fn refuse(&self, reason: String) -> ModelError {
+        ModelError::Tokenizer {
+            file: self.file.clone(),
+            reason,
+        }
     }
 
     /// Word pieces of `prompt + text`: all of them, or at least `wanted`.
@@ -180,10 +216,7 @@ impl TextTokenizer {
         let encoding = self
             .tokenizer
             .encode_fast(input, false)
-            .map_err(|error| ModelError::Tokenizer {
-                file: "tokenizer.json".into(),
-                reason: format!("a text could not be split into tokens: {error}"),
-            })?;
+            .map_err(|error| self.refuse(format!("a text could not be split into tokens: {error}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 }
