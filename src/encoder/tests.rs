@@ -1,13 +1,17 @@
 //! The arithmetic against plain references, and the forward pass against the model's definition in burn.
 
+use std::path::Path;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use proptest::prelude::*;
 
 use super::config::{Activation, BertConfig};
 use super::elementwise::{add_norm, exponentials};
 use super::forward::PackedBert;
 use super::lanes::Isa;
 use super::matrix::{Finish, Panels, Rows, product};
-use super::tokens::Tokens;
+use super::settings::Template;
+use super::tokens::{TextTokenizer, Tokens};
 use super::weights::{LayerWeights, LinearWeights, NormWeights, Weights};
 
 /// Numbers that repeat from run to run: a splitmix64 stream mapped to -1..1.
@@ -391,5 +395,50 @@ fn instruction_sets_with_fused_multiply_add_agree_to_the_bit() {
         .collect();
     for pair in all.windows(2) {
         assert!(pair[0] == pair[1], "AVX-512 and AVX2 differ");
+    }
+}
+
+fn fixture_tokenizer() -> TextTokenizer {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert/tokenizer.json");
+    let config = BertConfig {
+        vocab_size: 64,
+        ..tiny()
+    };
+    TextTokenizer::parse(&file, &std::fs::read(&file).unwrap(), &config, false).unwrap()
+}
+
+/// Texts longer than what is looked at first, of everything that could make a cut show.
+fn long_texts() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => Just("tree ".to_string()),
+        4 => Just("leaves".to_string()),
+        2 => Just(" ".to_string()),
+        1 => "[a-z]{1,8}",
+        1 => "[a-z]{90,130}",
+        1 => Just("e\u{301}\u{302}".to_string()),
+        1 => Just("中文".to_string()),
+        1 => Just("’s, ".to_string()),
+        1 => prop_oneof![Just("\u{b}"), Just("\u{85}"), Just("\u{2003}"), Just("\u{200b}"), Just("\n"), Just("👩‍👧")].prop_map(str::to_string),
+    ];
+    (proptest::collection::vec(piece, 1..30), 1usize..600)
+        .prop_map(|(pieces, times)| pieces.concat().repeat(times))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn reading_only_the_beginning_of_a_long_text_changes_none_of_its_first_tokens(text in long_texts(), limit in 5usize..41) {
+        let tokenizer = fixture_tokenizer();
+        let all = tokenizer.raw(text.trim()).unwrap();
+        let got = tokenizer.tokens("", None, &text, Template::Text, limit).unwrap();
+        match got {
+            None => prop_assert!(all.is_empty()),
+            Some(got) => {
+                let kept = all.len().min(limit - 2);
+                prop_assert_eq!(&got.ids[1..got.ids.len() - 1], &all[..kept]);
+                prop_assert_eq!(got.truncated, all.len() > kept);
+            }
+        }
     }
 }

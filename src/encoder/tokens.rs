@@ -212,7 +212,8 @@ impl TextTokenizer {
         }
     }
 
-    fn raw(&self, input: &str) -> Result<Vec<u32>, ModelError> {
+    /// Word pieces of the whole input, without special tokens.
+    pub(crate) fn raw(&self, input: &str) -> Result<Vec<u32>, ModelError> {
         let encoding = self
             .tokenizer
             .encode_fast(input, false)
@@ -237,7 +238,8 @@ fn cut(text: &str, bytes: usize) -> (&str, bool) {
     }
     let end = text.floor_char_boundary(bytes);
     let from = text.floor_char_boundary(bytes - bytes / 4);
-    match text[from..end].rfind(char::is_whitespace) {
+    // Only these: of the other white space, BERT's tokenizer drops what counts as control, and joins the words.
+    match text[from..end].rfind([' ', '\n', '\t', '\r']) {
         Some(space) => (&text[..from + space], true),
         None => (&text[..end], false),
     }
