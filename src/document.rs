@@ -14,11 +14,11 @@ pub const TEXT_BYTES_MAX: usize = 128 << 20;
 /// Where an ingested passage came from, so that a second run knows what it need not read again.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Source {
-    /// The name of the source: a file's path below the folder that was added.
+    /// The name of the source: a file's absolute path.
     pub name: String,
-    /// The hash of the whole source as it was read.
+    /// The hash of what the source says of this document: title, text, metadata, vectors.
     pub hash: String,
-    /// Which passage of the source this is, from 0.
+    /// Which passage or line of the source this is, from 0.
     pub part: u32,
 }
 

@@ -52,6 +52,16 @@ pub enum IngestError {
         /// What is wrong with it.
         problem: NpyProblem,
     },
+    /// One document was refused by the collection: another dimension, vectors of a stranger, metadata past the limits.
+    #[error("{file}:{line}: {why}")]
+    Refused {
+        /// The file.
+        file: String,
+        /// The line, or the passage's number, from 1.
+        line: u64,
+        /// What the collection said.
+        why: String,
+    },
     /// A passage length that would cut every word.
     #[error("a passage of at most {got} words is too short to hold a thought: take at least {least}")]
     PassageLength {
@@ -120,6 +130,18 @@ pub enum LineProblem {
         id: Id,
         /// The line of the first.
         first: u64,
+    },
+    /// An id that this run has met in an earlier file.
+    #[error("the id {id} again, which an earlier file has: ids are unique in a collection")]
+    IdOfEarlierFile {
+        /// The id.
+        id: Id,
+    },
+    /// Neither text for the encoder nor vectors.
+    #[error("no text in {field:?} for the encoder to read, and no vectors")]
+    NothingToStore {
+        /// The field that would hold the text.
+        field: String,
     },
     /// A field that is there twice.
     #[error("the field {field:?} twice: keep one of them")]
@@ -292,6 +314,16 @@ pub enum SkipReason {
     NotUtf8 {
         /// The first bad byte.
         offset: usize,
+    },
+    /// Its passages would take ids that another file's have.
+    #[error(
+        "its passages' ids, such as {id}, are those of {by}: add one of the two with a prefix to its ids"
+    )]
+    IdTaken {
+        /// The id.
+        id: Id,
+        /// Who has it.
+        by: String,
     },
     /// It is too large to be one text.
     #[error("{bytes} bytes, and a text file may have {limit}")]

@@ -5,12 +5,20 @@
 
 mod error;
 mod jsonl;
+#[cfg(feature = "encoder")]
+mod known;
 mod lines;
 mod markdown;
 mod npy;
 mod npy_header;
 mod passages;
+#[cfg(feature = "encoder")]
+mod pipeline;
+#[cfg(feature = "encoder")]
+mod reading;
 mod record;
+#[cfg(feature = "encoder")]
+mod report;
 mod source;
 mod text;
 mod walk;
@@ -21,7 +29,11 @@ pub use lines::{Compression, LINE_BYTES_MAX};
 pub use markdown::markdown_passages;
 pub use npy::{NpyElement, NpyReader, NpyWriter};
 pub use passages::{PASSAGE_WORDS_LEAST, Passage, PassageLength, length_in_words};
+#[cfg(feature = "encoder")]
+pub use pipeline::{BadLine, Ingestion};
 pub use record::{FieldNames, Record};
+#[cfg(feature = "encoder")]
+pub use report::{IngestProgress, IngestReport};
 pub use source::{SourceKind, TEXT_FILE_BYTES_MAX, TextFile, content_hash, passage_id};
 pub use text::text_passages;
 pub use walk::{SourceFile, Walk, walk};

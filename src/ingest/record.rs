@@ -480,7 +480,7 @@ impl<'de> DeserializeSeed<'de> for LayerSeed<'_> {
             problem,
         } = self;
         let field_and_layer = format!("{field}[{layer}]");
-        parser.deserialize_seq(self).map_err(|error| {
+        parser.deserialize_seq(self).inspect_err(|error| {
             // The parser's own words for a value that is no list name no place.
             let error_of_shape = LineProblem::WrongType {
                 field: field_and_layer,
@@ -492,7 +492,6 @@ impl<'de> DeserializeSeed<'de> for LayerSeed<'_> {
                 None if error.to_string().starts_with("invalid type") => problem.set(Some(error_of_shape)),
                 None => {}
             }
-            error
         })
     }
 }

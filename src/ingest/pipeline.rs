@@ -1,0 +1,444 @@
+//! Ingestion: sources are read, split, encoded and committed, each stage on a thread of its own, a few batches apart.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::error::IngestError;
+use super::known::Known;
+use super::passages::PassageLength;
+use super::reading::Reading;
+use super::record::FieldNames;
+use super::report::{IngestProgress, IngestReport};
+use super::walk::walk;
+use crate::encoder::{EncodeOptions, ModelError, Passage};
+use crate::{Collection, Document, Encoder, Error, Id, Result};
+
+/// Documents of a batch at most: what is lost of an interrupted run, and what is sorted by length for the encoder.
+pub(super) const BATCH_DOCUMENTS: usize = 256;
+/// Bytes of text and vectors of a batch, about; one document more may pass it.
+pub(super) const BATCH_BYTES: usize = 4 << 20;
+/// Batches that wait between two stages.
+const WAITING: usize = 1;
+
+/// What to do about a line that is no document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BadLine {
+    /// Go on behind it, count it, and tell in the report.
+    Skip,
+    /// Stop there with its error; what was before it is committed.
+    #[default]
+    Fail,
+}
+
+/// A run of ingestion into a collection.
+///
+/// Every document carries its source and the hash of its content. So a run that is interrupted at any point, by
+/// [`Ingestion::cancel`] or by `kill -9`, is simply run again: what is stored is not encoded again, what is missing
+/// follows, and nothing is there twice. Run again unchanged it encodes nothing; text that only moved keeps its vectors; what a
+/// file no longer has is removed (but not while a line of it cannot be read).
+///
+/// A batch is committed at a time. It is encoded before its transaction begins, while the batch before it is being
+/// committed and the one behind it read. Memory: five batches of 4 MiB, and about 150 bytes for each document of the
+/// collection.
+///
+/// ```no_run
+/// # fn main() -> stratal::Result<()> {
+/// use stratal::{Database, Encoder, ingest::Ingestion};
+/// let db = Database::open_or_create("notes.stratal")?;
+/// let notes = db.collection("notes").encoder(Encoder::from_folder("all-MiniLM-L6-v2")?).open_or_create()?;
+/// let report = Ingestion::new(&notes).path("notes").run()?;
+/// println!("{} passages encoded", report.encoded);
+/// # Ok(()) }
+/// ```
+#[must_use = "an ingestion does nothing before `run`"]
+pub struct Ingestion<'a> {
+    settings: Settings,
+    inputs: Vec<Input>,
+    cancel: Option<&'a AtomicBool>,
+    progress: Option<&'a (dyn Fn(&IngestProgress) + Sync)>,
+}
+
+pub(super) struct Settings {
+    pub collection: Collection,
+    pub fields: FieldNames,
+    pub length: PassageLength,
+    pub bad_line: BadLine,
+    pub prefix: String,
+    pub sync: bool,
+    pub limit: Option<u64>,
+    stop: AtomicBool,
+}
+
+pub(super) enum Input {
+    Path(PathBuf),
+    Lines {
+        name: String,
+        reader: Box<dyn Read + Send>,
+    },
+}
+
+/// What is to be committed together.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub operations: Vec<Operation>,
+    /// Documents read for it, the unchanged among them.
+    pub documents: u64,
+    /// Bytes of the sources read for it.
+    pub bytes: u64,
+}
+
+pub(super) enum Operation {
+    Put(Box<Item>),
+    Delete(Id),
+}
+
+pub(super) struct Item {
+    pub document: Document,
+    pub file: String,
+    pub line: u64,
+}
+
+impl Settings {
+    pub fn is_cancelled(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl<'a> Ingestion<'a> {
+    /// A run into that collection, with nothing to read yet.
+    pub fn new(collection: &Collection) -> Ingestion<'a> {
+        Ingestion {
+            settings: Settings {
+                collection: collection.clone(),
+                fields: FieldNames::default(),
+                length: PassageLength::default(),
+                bad_line: BadLine::default(),
+                prefix: String::new(),
+                sync: false,
+                limit: None,
+                stop: AtomicBool::new(false),
+            },
+            inputs: Vec::new(),
+            cancel: None,
+            progress: None,
+        }
+    }
+
+    /// Reads a file, or all files below a folder (see [`super::walk`]).
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.inputs.push(Input::Path(path.into()));
+        self
+    }
+
+    /// Reads JSON lines from a stream; `name` stands for it in errors and is what its documents come from.
+    pub fn lines(mut self, name: impl Into<String>, reader: impl Read + Send + 'static) -> Self {
+        self.inputs.push(Input::Lines {
+            name: name.into(),
+            reader: Box::new(reader),
+        });
+        self
+    }
+
+    /// Which fields of JSON lines are what.
+    pub fn fields(mut self, fields: FieldNames) -> Self {
+        self.settings.fields = fields;
+        self
+    }
+
+    /// How long a passage of text may be.
+    pub fn passage_length(mut self, length: PassageLength) -> Self {
+        self.settings.length = length;
+        self
+    }
+
+    /// What to do about a line that is no document; [`BadLine::Fail`] by default.
+    pub fn bad_line(mut self, bad_line: BadLine) -> Self {
+        self.settings.bad_line = bad_line;
+        self
+    }
+
+    /// Put before the ids of passages, so that two folders with files of one name can be in one collection.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.settings.prefix = prefix.into();
+        self
+    }
+
+    /// Whether documents of files that are gone from a folder are removed; otherwise they are left and counted.
+    pub fn sync(mut self, sync: bool) -> Self {
+        self.settings.sync = sync;
+        self
+    }
+
+    /// Ends after so many documents have been encoded; the next run goes on from there.
+    pub fn limit(mut self, documents: u64) -> Self {
+        self.settings.limit = Some(documents);
+        self
+    }
+
+    /// Stops soon after the flag is raised: some milliseconds of encoding later. The batch under way is dropped.
+    pub fn cancel(mut self, cancel: &'a AtomicBool) -> Self {
+        self.cancel = Some(cancel);
+        self
+    }
+
+    /// Told after each step, from any of the threads; the figures only rise.
+    pub fn progress(mut self, progress: &'a (dyn Fn(&IngestProgress) + Sync)) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Runs to the end, a limit, a stop or an error. Being stopped is no error: the report says so.
+    ///
+    /// # Errors
+    /// [`Error::Ingest`] for a path that is not there, a bad line under [`BadLine::Fail`], or a compressed file that
+    /// is damaged; [`Error::Model`]; [`Error::Storage`]. Whatever was committed before stays.
+    pub fn run(self) -> Result<IngestReport> {
+        let started = Instant::now();
+        let Ingestion {
+            settings,
+            inputs,
+            cancel,
+            progress,
+        } = self;
+        let known = Known::read(settings.collection.snapshot()?)?;
+        let encoder = match settings.collection.has_encoder() {
+            true => Some(settings.collection.encoder()?),
+            false => None,
+        };
+        let telling = Telling::new(&inputs, progress)?;
+        let never = AtomicBool::new(false);
+        let cancel = cancel.unwrap_or(&never);
+        let (to_encode, read) = bounded(WAITING);
+        let (to_commit, encoded) = bounded(WAITING);
+        let mut report = IngestReport::default();
+        let settings = &settings;
+        let results = std::thread::scope(|scope| {
+            let reading = Reading::new(settings, known, to_encode);
+            let spawn = |name: &str| std::thread::Builder::new().name(format!("stratal-{name}"));
+            let reader = spawn("read").spawn_scoped(scope, move || reading.run(inputs));
+            let telling = &telling;
+            let committer = spawn("commit").spawn_scoped(scope, move || commit(settings, encoded, telling));
+            let encoding = Encoding {
+                settings,
+                encoder,
+                cancel,
+                telling,
+            };
+            let encoding = encoding.run(read, to_commit);
+            // A stage that ended early has closed its channels, so that the others end as well.
+            settings.stop.store(true, Ordering::Relaxed);
+            [joined(committer), encoding, joined(reader)]
+        });
+        for result in results {
+            report.add(result?);
+        }
+        report.elapsed = started.elapsed();
+        Ok(report)
+    }
+}
+
+fn joined(
+    thread: std::io::Result<std::thread::ScopedJoinHandle<'_, Result<IngestReport>>>,
+) -> Result<IngestReport> {
+    let invalid = |what: String| Error::Invalid { what };
+    let thread =
+        thread.map_err(|error| invalid(format!("could not start a thread of the ingestion: {error}")))?;
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(invalid("a thread of the ingestion panicked".to_owned())))
+}
+
+/// The figures of progress, added up from all stages.
+struct Telling<'a> {
+    /// Held while the caller is told, so that no thread tells older figures after newer ones.
+    figures: Mutex<IngestProgress>,
+    progress: Option<&'a (dyn Fn(&IngestProgress) + Sync)>,
+}
+
+impl<'a> Telling<'a> {
+    fn new(inputs: &[Input], progress: Option<&'a (dyn Fn(&IngestProgress) + Sync)>) -> Result<Telling<'a>> {
+        let mut bytes_total = 0;
+        if progress.is_some() {
+            for input in inputs {
+                let Input::Path(root) = input else { continue };
+                let sizes = walk(root)?
+                    .flatten()
+                    .map(|file| file.path.metadata().map_or(0, |about| about.len()));
+                bytes_total += sizes.sum::<u64>();
+            }
+        }
+        let figures = IngestProgress {
+            bytes_total,
+            ..IngestProgress::default()
+        };
+        Ok(Telling {
+            figures: Mutex::new(figures),
+            progress,
+        })
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut IngestProgress)) {
+        if let Some(progress) = self.progress {
+            let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut figures);
+            // Files may have grown since their sizes were added up.
+            figures.bytes_total = figures.bytes_total.max(figures.bytes_done);
+            progress(&figures);
+        }
+    }
+}
+
+/// The encoding stage.
+struct Encoding<'a> {
+    settings: &'a Settings,
+    encoder: Option<Encoder>,
+    cancel: &'a AtomicBool,
+    telling: &'a Telling<'a>,
+}
+
+impl Encoding<'_> {
+    fn run(self, read: Receiver<Batch>, to_commit: Sender<Batch>) -> Result<IngestReport> {
+        let mut report = IngestReport::default();
+        for mut batch in read {
+            if self.cancel.load(Ordering::Relaxed) {
+                report.stopped = true;
+                break;
+            }
+            match self.encode(&mut batch, &mut report) {
+                Ok(()) => {}
+                Err(Error::Model(ModelError::Cancelled { .. })) => {
+                    report.stopped = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            // The committer is gone only if it failed, and tells why itself.
+            if to_commit.send(batch).is_err() {
+                break;
+            }
+        }
+        Ok(report)
+    }
+
+    fn encode(&self, batch: &mut Batch, report: &mut IngestReport) -> Result<()> {
+        let Some(encoder) = &self.encoder else {
+            return Ok(());
+        };
+        let telling = self.telling;
+        let before = report.encoded;
+        let told = |done: usize, _: usize| telling.tell(|figures| figures.encoded = before + done as u64);
+        let options = EncodeOptions {
+            progress: Some(&told),
+            cancel: Some(self.cancel),
+        };
+        loop {
+            let waiting: Vec<usize> = (0..batch.operations.len())
+                .filter(|&place| match &batch.operations[place] {
+                    Operation::Put(item) => item.document.vectors.is_none(),
+                    Operation::Delete(_) => false,
+                })
+                .collect();
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let passages: Vec<Passage<'_>> = waiting
+                .iter()
+                .filter_map(|&place| match &batch.operations[place] {
+                    Operation::Put(item) => Some(Passage {
+                        title: item.document.title.as_deref(),
+                        text: item.document.text.as_deref().unwrap_or_default(),
+                    }),
+                    Operation::Delete(_) => None,
+                })
+                .collect();
+            let embeddings = match encoder.encode_documents(&passages, &options) {
+                Ok(embeddings) => embeddings,
+                // Control characters alone, for example: that document is refused, the others are encoded.
+                Err(ModelError::EmptyText { index }) if index < waiting.len() => {
+                    let why = "the encoder's vocabulary has no word of its text".to_owned();
+                    if let Operation::Put(item) = batch.operations.remove(waiting[index]) {
+                        self.refuse(
+                            IngestError::Refused {
+                                file: item.file,
+                                line: item.line,
+                                why,
+                            },
+                            report,
+                        )?;
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            report.encoded += waiting.len() as u64;
+            report.truncated += embeddings.truncated_count() as u64;
+            let generation = encoder.identity().hash;
+            for (row, &place) in waiting.iter().enumerate() {
+                if let Operation::Put(item) = &mut batch.operations[place] {
+                    let layers = embeddings.of(row).chunks_exact(embeddings.dimension);
+                    item.document.vectors = Some(layers.map(<[f32]>::to_vec).collect());
+                    item.document.made_by = Some(generation.clone());
+                }
+            }
+            return Ok(());
+        }
+    }
+
+    fn refuse(&self, error: IngestError, report: &mut IngestReport) -> Result<()> {
+        match self.settings.bad_line {
+            BadLine::Skip => {
+                report.refuse(error.to_string());
+                Ok(())
+            }
+            BadLine::Fail => Err(error.into()),
+        }
+    }
+}
+
+/// The committing stage.
+fn commit(settings: &Settings, encoded: Receiver<Batch>, telling: &Telling<'_>) -> Result<IngestReport> {
+    let mut report = IngestReport::default();
+    let collection = &settings.collection;
+    for batch in encoded {
+        let mut transaction = collection.database.begin();
+        let mut refused = None;
+        for operation in batch.operations {
+            match operation {
+                Operation::Delete(id) => transaction.delete(collection, id)?,
+                Operation::Put(item) => {
+                    let Item { document, file, line } = *item;
+                    if let Err(why) = transaction.upsert(collection, document) {
+                        let error = IngestError::Refused {
+                            file,
+                            line,
+                            why: why.to_string(),
+                        };
+                        match settings.bad_line {
+                            BadLine::Skip => report.refuse(error.to_string()),
+                            BadLine::Fail => {
+                                refused = Some(error);
+                                break;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if !transaction.is_empty() {
+            transaction.commit()?;
+        }
+        if let Some(error) = refused {
+            return Err(error.into());
+        }
+        telling.tell(|figures| {
+            figures.bytes_done += batch.bytes;
+            figures.documents += batch.documents;
+        });
+    }
+    Ok(report)
+}
