@@ -234,7 +234,7 @@ fn what_cannot_be_read_is_named_and_stops_nothing() {
     std::fs::write(at("latin.txt"), b"caf\xe9").unwrap();
     std::fs::write(at("image.md"), b"\x89PNG\r\n\x1a\n\0\0").unwrap();
     std::fs::write(at("locked.md"), "x").unwrap();
-    std::fs::set_permissions(at("locked.md"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(at("locked.md"), std::fs::Permissions::from_mode(0o000)).unwrap();
     std::fs::write(
         folder.path().join(std::ffi::OsStr::from_bytes(b"na\xffme.md")),
         "x",
