@@ -318,6 +318,11 @@ impl Collection {
         }
     }
 
+    /// The same for people: the encoder's name and the first digits of its identity, or the label.
+    pub fn made_by(&self) -> String {
+        self.schema.made_by.describe()
+    }
+
     /// Whether it has an encoder, so that it takes texts and questions.
     pub fn has_encoder(&self) -> bool {
         matches!(self.schema.made_by, MadeBy::Encoder { .. })

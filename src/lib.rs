@@ -46,6 +46,9 @@
 //! **A good guest**: nothing is printed, no signal handler is set, no global thread pool is used; handles are
 //! `Clone + Send + Sync`; several databases live in one process.
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod collection;
 mod database;
 mod document;

@@ -1,3 +1,7 @@
 //! The `stratal` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stratal::cli::main()
+}

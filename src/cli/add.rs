@@ -1,0 +1,252 @@
+//! `create` and `add`.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::arguments::{Add, Create, EncoderArguments};
+use super::output::{Output, bar, counted, grouped, note, seconds};
+use super::{Failure, Outcome, collection, model};
+use crate::ingest::{BadLine, FieldNames, IngestProgress, IngestReport, Ingestion, PassageLength};
+use crate::{Collection, Database, Encoder};
+
+/// Skips and problems told without `--explain`.
+const TOLD: usize = 5;
+
+pub fn create(arguments: &Create, output: &mut Output) -> Outcome {
+    let encoder = match arguments.dimension {
+        Some(_) => None,
+        None => Some(encoder(&arguments.encoder)?),
+    };
+    let db = Database::open_or_create(&arguments.database)?;
+    let builder = db
+        .collection(&arguments.collection)
+        .element(arguments.element.into())
+        .similarity(arguments.similarity.into());
+    let created = match (encoder, arguments.dimension) {
+        (Some(encoder), _) => builder.encoder(encoder).create()?,
+        (None, dimension) => {
+            let layers = arguments.layers.clone().unwrap_or_else(|| vec!["v".to_owned()]);
+            let builder = builder.vectors(dimension.unwrap_or_default(), layers, arguments.element.into());
+            match &arguments.label {
+                Some(label) => builder.label(label).create()?,
+                None => builder.create()?,
+            }
+        }
+    };
+    let what = format!(
+        "created {} in {}: {} × {} components, {}",
+        created.name(),
+        arguments.database.display(),
+        counted(created.layers().len() as u64, "layer", "layers"),
+        created.dimension(),
+        created.similarity()
+    );
+    output.line(&what)?;
+    Ok(db.close()?)
+}
+
+/// The encoder that the arguments describe.
+fn encoder(arguments: &EncoderArguments) -> Result<Encoder, Failure> {
+    let folder = model::folder(arguments.model.as_deref())?;
+    let mut encoder = Encoder::from_folder(folder)?;
+    if let Some(layers) = &arguments.encoder_layers {
+        encoder = encoder.layers(layers.iter().copied());
+    }
+    if let Some(pooling) = arguments.pooling {
+        encoder = encoder.pooling(pooling.into());
+    }
+    if let Some(normalize) = arguments.normalize {
+        encoder = encoder.normalize(normalize);
+    }
+    if let Some(template) = arguments.template {
+        encoder = encoder.template(template.into());
+    }
+    if let Some(max_tokens) = arguments.max_tokens {
+        encoder = encoder.max_tokens(max_tokens);
+    }
+    if arguments.query_prompt.is_some() || arguments.passage_prompt.is_some() {
+        let settings = encoder.settings().clone();
+        let query = arguments.query_prompt.clone().unwrap_or(settings.query_prompt);
+        let passage = arguments.passage_prompt.clone().unwrap_or(settings.passage_prompt);
+        encoder = encoder.prompts(query, passage);
+    }
+    encoder.validate()?;
+    Ok(encoder)
+}
+
+pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
+    let db = Database::open_or_create(&arguments.database)?;
+    let target = target(&db, arguments)?;
+    let mut fields = FieldNames::default();
+    for (name, field) in [
+        (&arguments.id_field, &mut fields.id),
+        (&arguments.title_field, &mut fields.title),
+        (&arguments.text_field, &mut fields.text),
+    ] {
+        if let Some(name) = name {
+            field.clone_from(name);
+        }
+    }
+    let cancel = Arc::new(AtomicBool::new(false));
+    listen_for_interrupts(&cancel)?;
+    let begun = Instant::now();
+    let progress_bar = bar("{bar:30} {percent:>3}% {msg}", 100);
+    let progress = |progress: &IngestProgress| show(progress, &progress_bar, begun);
+    let mut ingestion = Ingestion::new(&target)
+        .fields(fields)
+        .bad_line(if arguments.skip_bad_lines { BadLine::Skip } else { BadLine::Fail })
+        .sync(arguments.sync)
+        .cancel(&cancel);
+    if io::stderr().is_terminal() {
+        ingestion = ingestion.progress(&progress);
+    }
+    for path in &arguments.paths {
+        ingestion = match path == Path::new("-") {
+            true => ingestion.lines("-", io::stdin()),
+            false => ingestion.path(path),
+        };
+    }
+    if let Some(limit) = arguments.limit {
+        ingestion = ingestion.limit(limit);
+    }
+    if let Some(words) = arguments.passage_words {
+        ingestion = ingestion.passage_length(PassageLength::words(words)?);
+    }
+    if let Some(prefix) = &arguments.prefix {
+        ingestion = ingestion.prefix(prefix);
+    }
+    let result = ingestion.run();
+    progress_bar.finish_and_clear();
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => {
+            // What was committed before the error is kept; the next run goes on behind it.
+            db.close()?;
+            return Err(error.into());
+        }
+    };
+    db.close()?;
+    tell(arguments, &report, output)?;
+    if report.is_complete() { Ok(()) } else { Err(Failure::Partly) }
+}
+
+fn target(db: &Database, arguments: &Add) -> Result<Collection, Failure> {
+    let exists = match &arguments.collection {
+        Some(name) => db.collections().contains(name),
+        None => !db.collections().is_empty(),
+    };
+    if !exists {
+        let name = arguments.collection.as_deref().unwrap_or("documents");
+        return Ok(db.collection(name).encoder(encoder(&arguments.encoder)?).create()?);
+    }
+    let found = collection(db, arguments.collection.as_deref())?;
+    if !arguments.encoder.is_given() {
+        return Ok(found);
+    }
+    // Said again, the settings must be those that the collection was created with.
+    Ok(db.collection(found.name()).encoder(encoder(&arguments.encoder)?).open()?)
+}
+
+/// The first Ctrl-C asks the run to stop, the second ends the process; nothing acknowledged is lost either way.
+fn listen_for_interrupts(cancel: &Arc<AtomicBool>) -> Outcome {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(cancel))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(cancel)))
+            .map_err(|error| Failure::invalid(format!("cannot listen for Ctrl-C: {error}")))?;
+    }
+    Ok(())
+}
+
+fn show(progress: &IngestProgress, bar: &indicatif::ProgressBar, begun: Instant) {
+    let elapsed = begun.elapsed().as_secs_f64();
+    let done = match progress.bytes_total {
+        0 => 0.0,
+        total => progress.bytes_done as f64 / total as f64,
+    };
+    bar.set_position((done * 100.0) as u64);
+    let rate = progress.encoded as f64 / elapsed.max(0.001);
+    let left = match done > 0.01 {
+        true => format!(" · {} left", seconds(elapsed / done - elapsed)),
+        false => String::new(),
+    };
+    bar.set_message(format!("{} encoded · {rate:.0}/s{left}", grouped(progress.encoded)));
+}
+
+fn tell(arguments: &Add, report: &IngestReport, output: &mut Output) -> Outcome {
+    let told = if arguments.explain { usize::MAX } else { TOLD };
+    if report.stopped {
+        note("stopped: run the same command again to go on");
+    }
+    for problem in report.problems.iter().take(told) {
+        note(&format!("refused: {problem}"));
+    }
+    for skip in report.skips.iter().filter(|skip| arguments.explain || skip.reason.is_trouble()).take(told) {
+        note(&format!("skipped: {skip}"));
+    }
+    if arguments.json {
+        return output.json(&json!({
+            "files": report.files,
+            "documents": report.documents,
+            "encoded": report.encoded,
+            "brought_vectors": report.brought_vectors,
+            "unchanged": report.unchanged,
+            "moved": report.moved,
+            "removed": report.removed,
+            "truncated": report.truncated,
+            "refused": report.refused,
+            "skipped": report.skipped,
+            "left_of_gone_files": report.left_of_gone_files,
+            "limited": report.limited,
+            "stopped": report.stopped,
+            "seconds": report.elapsed.as_secs_f64(),
+        }));
+    }
+    output.line(&summary(report))
+}
+
+/// One line: `4,812 passages from 97 files · 61 passages/s · 1 min 19 s · 3 skipped (…)`.
+fn summary(report: &IngestReport) -> String {
+    let elapsed = report.elapsed.as_secs_f64();
+    let mut parts = vec![format!(
+        "{} from {}",
+        counted(report.documents, "passage", "passages"),
+        counted(report.files, "file", "files")
+    )];
+    match report.encoded {
+        0 if report.brought_vectors == 0 => parts.push("nothing to encode, all was there".to_owned()),
+        0 => parts.push(format!("{} with their own vectors", grouped(report.brought_vectors))),
+        encoded => {
+            if encoded < report.documents {
+                parts.push(format!("{} encoded", grouped(encoded)));
+            }
+            parts.push(format!("{:.0} passages/s", encoded as f64 / elapsed.max(0.001)));
+        }
+    }
+    parts.push(seconds(elapsed));
+    for (number, what) in [
+        (report.removed, "removed"),
+        (report.truncated, "longer than the encoder reads"),
+        (report.refused, "refused"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{} {what}", grouped(number)));
+        }
+    }
+    if report.skipped > 0 {
+        parts.push(format!("{} skipped (stratal add --explain tells why)", grouped(report.skipped)));
+    }
+    if report.left_of_gone_files > 0 {
+        let files = counted(report.gone_files, "file that is gone", "files that are gone");
+        parts.push(format!("{} left of {files} (--sync removes them)", grouped(report.left_of_gone_files)));
+    }
+    if report.limited {
+        parts.push("stopped at the limit, run it again to go on".to_owned());
+    }
+    parts.join(" · ")
+}
+

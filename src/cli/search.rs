@@ -1,0 +1,71 @@
+//! `search`.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::arguments::Search;
+use super::documents::id_value;
+use super::output::{Output, excerpt, note, plain, seconds};
+use super::{Failure, Outcome, collection};
+use crate::{Database, Hit, Id};
+
+/// Lines of a hit's text that are shown.
+const EXCERPT_LINES: usize = 2;
+
+pub fn search(arguments: Search, output: &mut Output) -> Outcome {
+    let db = Database::open_read_only(&arguments.database)?;
+    let target = collection(&db, arguments.collection.as_deref())?;
+    let begun = Instant::now();
+    let mut search = match (&arguments.vector, arguments.question) {
+        (Some(json), _) => target.search_vector(vector(json)?).made_by(target.generation()),
+        (None, Some(question)) => target.search(question),
+        (None, None) => return Err(Failure::Usage("ask a question".to_owned())),
+    };
+    search = search.k(arguments.k);
+    if let Some(floor) = arguments.floor {
+        search = search.floor(floor);
+    }
+    if let Some(layers) = arguments.layers {
+        search = search.layers(layers);
+    }
+    let hits = search.run()?;
+    if arguments.json {
+        return hits.iter().try_for_each(|hit| output.json(&hit_value(hit)));
+    }
+    if hits.is_empty() {
+        let why = if target.count()? == 0 { "the collection is empty" } else { "no document reaches the floor" };
+        note(why);
+        return Ok(());
+    }
+    for (place, hit) in hits.iter().enumerate() {
+        let name = match &hit.id {
+            Id::Number(number) => number.to_string(),
+            Id::Text(text) => plain(text),
+        };
+        let title = hit.title.as_deref().map(plain).filter(|title| !title.is_empty());
+        let title = title.map(|title| format!("  {title}")).unwrap_or_default();
+        output.line(&format!("{:>3}  {:.4}  {name}{title}", place + 1, hit.score))?;
+        if let Some(text) = hit.text.as_deref().filter(|text| !text.trim().is_empty()) {
+            output.line(&excerpt(text, EXCERPT_LINES, "             "))?;
+        }
+    }
+    output.flush()?;
+    note(&format!("{} documents compared in {}", target.count()?, seconds(begun.elapsed().as_secs_f64())));
+    Ok(())
+}
+
+fn vector(json: &str) -> Result<Vec<f32>, Failure> {
+    serde_json::from_str(json).map_err(|error| Failure::Usage(format!("--vector takes a JSON list of numbers: {error}")))
+}
+
+fn hit_value(hit: &Hit) -> Value {
+    json!({
+        "id": id_value(&hit.id),
+        "score": hit.score,
+        "version": hit.version,
+        "title": hit.title,
+        "text": hit.text,
+        "metadata": hit.metadata,
+    })
+}
