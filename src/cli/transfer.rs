@@ -10,7 +10,7 @@ use super::arguments::{Export, Import};
 use super::documents::{document_value, id_value};
 use super::output::{Output, bar, counted, note};
 use super::{Failure, Outcome, collection};
-use crate::ingest::{FieldNames, JsonLines, NpyElement, NpyReader, NpyWriter};
+use crate::ingest::{Compression, FieldNames, JsonLines, NpyElement, NpyReader, NpyWriter, Record};
 use crate::{Collection, CollectionSnapshot, Database, Document, Element, Id};
 
 /// Documents of one commit of an import.
@@ -60,8 +60,7 @@ fn export_npy(target: &Collection, snapshot: &CollectionSnapshot, path: &Path) -
         _ => NpyElement::F32,
     };
     let layers = target.layers().len();
-    let rows = snapshot.count() as usize;
-    let mut array = NpyWriter::create(path, rows, layers, target.dimension(), element)?;
+    let mut array = NpyWriter::create(path, layers, target.dimension(), element)?;
     let ids = ids_path(path);
     let failed = |error| Failure::io("write", &ids, error);
     let mut lines = BufWriter::new(File::create(&ids).map_err(failed)?);
@@ -73,7 +72,7 @@ fn export_npy(target: &Collection, snapshot: &CollectionSnapshot, path: &Path) -
     }
     array.finish()?;
     lines.flush().map_err(failed)?;
-    note(&format!("{} in {}, their ids in {}", counted(rows as u64, "row", "rows"), path.display(), ids.display()));
+    note(&format!("{} in {}, their ids in {}", counted(snapshot.count(), "row", "rows"), path.display(), ids.display()));
     Ok(())
 }
 
@@ -122,7 +121,7 @@ fn import_npy(db: &Database, target: &Collection, arguments: &Import) -> Result<
 fn import_lines(db: &Database, target: &Collection, arguments: &Import) -> Result<(u64, u64), Failure> {
     let name = arguments.file.display().to_string();
     let lines = match arguments.file == Path::new("-") {
-        true => JsonLines::from_reader(io::stdin(), "-", FieldNames::default())?,
+        true => JsonLines::from_reader("-", io::stdin(), Compression::None, FieldNames::default()),
         false => JsonLines::open(&arguments.file, &name, FieldNames::default())?,
     };
     let mut batch = Batch::new(db, target);
@@ -131,7 +130,7 @@ fn import_lines(db: &Database, target: &Collection, arguments: &Import) -> Resul
         let put = match record {
             Ok(record) => {
                 let line = record.line;
-                batch.put(record.into_document()).map_err(|failure| at_line(failure, &name, line))
+                batch.put(document_of(record)).map_err(|failure| at_line(failure, &name, line))
             }
             Err(error) if error.is_one_line() => Err(Failure::from(error)),
             Err(error) => return Err(error.into()),
@@ -149,6 +148,26 @@ fn import_lines(db: &Database, target: &Collection, arguments: &Import) -> Resul
         }
     }
     Ok((batch.finish()?, refused))
+}
+
+fn document_of(record: Record) -> Document {
+    let mut document = Document::new(record.id);
+    if let Some(title) = record.title {
+        document = document.title(title);
+    }
+    if let Some(text) = record.text {
+        document = document.text(text);
+    }
+    if !record.metadata.is_empty() {
+        document = document.metadata(record.metadata.into());
+    }
+    if let Some(vectors) = record.vectors {
+        document = document.layer_vectors(vectors);
+    }
+    if let Some(made_by) = record.made_by {
+        document = document.made_by(made_by);
+    }
+    document
 }
 
 fn at_line(failure: Failure, name: &str, line: u64) -> Failure {
