@@ -72,7 +72,10 @@ fn encoder(arguments: &EncoderArguments) -> Result<Encoder, Failure> {
     if arguments.query_prompt.is_some() || arguments.passage_prompt.is_some() {
         let settings = encoder.settings().clone();
         let query = arguments.query_prompt.clone().unwrap_or(settings.query_prompt);
-        let passage = arguments.passage_prompt.clone().unwrap_or(settings.passage_prompt);
+        let passage = arguments
+            .passage_prompt
+            .clone()
+            .unwrap_or(settings.passage_prompt);
         encoder = encoder.prompts(query, passage);
     }
     encoder.validate()?;
@@ -99,7 +102,11 @@ pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
     let progress = |progress: &IngestProgress| show(progress, &progress_bar, begun);
     let mut ingestion = Ingestion::new(&target)
         .fields(fields)
-        .bad_line(if arguments.skip_bad_lines { BadLine::Skip } else { BadLine::Fail })
+        .bad_line(if arguments.skip_bad_lines {
+            BadLine::Skip
+        } else {
+            BadLine::Fail
+        })
         .sync(arguments.sync)
         .cancel(&cancel);
     if io::stderr().is_terminal() {
@@ -132,7 +139,11 @@ pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
     };
     db.close()?;
     tell(arguments, &report, output)?;
-    if report.is_complete() { Ok(()) } else { Err(Failure::Partly) }
+    if report.is_complete() {
+        Ok(())
+    } else {
+        Err(Failure::Partly)
+    }
 }
 
 fn target(db: &Database, arguments: &Add) -> Result<Collection, Failure> {
@@ -142,14 +153,20 @@ fn target(db: &Database, arguments: &Add) -> Result<Collection, Failure> {
     };
     if !exists {
         let name = arguments.collection.as_deref().unwrap_or("documents");
-        return Ok(db.collection(name).encoder(encoder(&arguments.encoder)?).create()?);
+        return Ok(db
+            .collection(name)
+            .encoder(encoder(&arguments.encoder)?)
+            .create()?);
     }
     let found = collection(db, arguments.collection.as_deref())?;
     if !arguments.encoder.is_given() {
         return Ok(found);
     }
     // Said again, the settings must be those that the collection was created with.
-    Ok(db.collection(found.name()).encoder(encoder(&arguments.encoder)?).open()?)
+    Ok(db
+        .collection(found.name())
+        .encoder(encoder(&arguments.encoder)?)
+        .open()?)
 }
 
 /// The first Ctrl-C asks the run to stop, the second ends the process; nothing acknowledged is lost either way.
@@ -174,7 +191,10 @@ fn show(progress: &IngestProgress, bar: &indicatif::ProgressBar, begun: Instant)
         true => format!(" · {} left", seconds(elapsed / done - elapsed)),
         false => String::new(),
     };
-    bar.set_message(format!("{} encoded · {rate:.0}/s{left}", grouped(progress.encoded)));
+    bar.set_message(format!(
+        "{} encoded · {rate:.0}/s{left}",
+        grouped(progress.encoded)
+    ));
 }
 
 fn tell(arguments: &Add, report: &IngestReport, output: &mut Output) -> Outcome {
@@ -185,7 +205,12 @@ fn tell(arguments: &Add, report: &IngestReport, output: &mut Output) -> Outcome 
     for problem in report.problems.iter().take(told) {
         note(&format!("refused: {problem}"));
     }
-    for skip in report.skips.iter().filter(|skip| arguments.explain || skip.reason.is_trouble()).take(told) {
+    for skip in report
+        .skips
+        .iter()
+        .filter(|skip| arguments.explain || skip.reason.is_trouble())
+        .take(told)
+    {
         note(&format!("skipped: {skip}"));
     }
     if arguments.json {
@@ -219,7 +244,10 @@ fn summary(report: &IngestReport) -> String {
     )];
     match report.encoded {
         0 if report.brought_vectors == 0 => parts.push("nothing to encode, all was there".to_owned()),
-        0 => parts.push(format!("{} with their own vectors", grouped(report.brought_vectors))),
+        0 => parts.push(format!(
+            "{} with their own vectors",
+            grouped(report.brought_vectors)
+        )),
         encoded => {
             if encoded < report.documents {
                 parts.push(format!("{} encoded", grouped(encoded)));
@@ -238,15 +266,20 @@ fn summary(report: &IngestReport) -> String {
         }
     }
     if report.skipped > 0 {
-        parts.push(format!("{} skipped (stratal add --explain tells why)", grouped(report.skipped)));
+        parts.push(format!(
+            "{} skipped (stratal add --explain tells why)",
+            grouped(report.skipped)
+        ));
     }
     if report.left_of_gone_files > 0 {
         let files = counted(report.gone_files, "file that is gone", "files that are gone");
-        parts.push(format!("{} left of {files} (--sync removes them)", grouped(report.left_of_gone_files)));
+        parts.push(format!(
+            "{} left of {files} (--sync removes them)",
+            grouped(report.left_of_gone_files)
+        ));
     }
     if report.limited {
         parts.push("stopped at the limit, run it again to go on".to_owned());
     }
     parts.join(" · ")
 }
-

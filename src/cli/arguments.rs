@@ -251,7 +251,12 @@ pub struct Search {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub layers: Option<Vec<String>>,
     /// Search by this vector: a JSON list of numbers
-    #[arg(long, value_name = "JSON", conflicts_with = "question", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "JSON",
+        conflicts_with = "question",
+        allow_hyphen_values = true
+    )]
     pub vector: Option<String>,
     /// One JSON object a hit
     #[arg(long)]

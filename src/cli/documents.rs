@@ -14,7 +14,10 @@ pub fn get(arguments: &Get, output: &mut Output) -> Outcome {
     for typed in &arguments.ids {
         let id = id(typed, arguments.number)?;
         let Some(document) = target.get(&id)? else {
-            note(&format!("no document {id}{}", hint(&target, typed, arguments.number)?));
+            note(&format!(
+                "no document {id}{}",
+                hint(&target, typed, arguments.number)?
+            ));
             missing = true;
             continue;
         };
@@ -37,16 +40,26 @@ pub fn delete(arguments: &Delete, output: &mut Output) -> Outcome {
     let deleted = transaction.commit()?.deleted;
     db.close()?;
     output.line(&format!("{} deleted", counted(deleted, "document", "documents")))?;
-    if deleted < arguments.ids.len() as u64 { Err(Failure::NotFound) } else { Ok(()) }
+    if deleted < arguments.ids.len() as u64 {
+        Err(Failure::NotFound)
+    } else {
+        Ok(())
+    }
 }
 
 /// Numbers and texts never meet, which is easily forgotten at a command line.
 fn hint(target: &crate::CollectionSnapshot, typed: &str, number: bool) -> Result<&'static str, Failure> {
     if number {
-        return Ok(if target.get(typed)?.is_some() { " (there is one with that text: leave --number out)" } else { "" });
+        return Ok(if target.get(typed)?.is_some() {
+            " (there is one with that text: leave --number out)"
+        } else {
+            ""
+        });
     }
     match typed.parse::<u64>() {
-        Ok(as_number) if target.get(as_number)?.is_some() => Ok(" (there is one with that number: say --number)"),
+        Ok(as_number) if target.get(as_number)?.is_some() => {
+            Ok(" (there is one with that number: say --number)")
+        }
         _ => Ok(""),
     }
 }

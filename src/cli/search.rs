@@ -34,7 +34,11 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
         return hits.iter().try_for_each(|hit| output.json(&hit_value(hit)));
     }
     if hits.is_empty() {
-        let why = if target.count()? == 0 { "the collection is empty" } else { "no document reaches the floor" };
+        let why = if target.count()? == 0 {
+            "the collection is empty"
+        } else {
+            "no document reaches the floor"
+        };
         note(why);
         return Ok(());
     }
@@ -51,12 +55,17 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
         }
     }
     output.flush()?;
-    note(&format!("{} documents compared in {}", target.count()?, seconds(begun.elapsed().as_secs_f64())));
+    note(&format!(
+        "{} documents compared in {}",
+        target.count()?,
+        seconds(begun.elapsed().as_secs_f64())
+    ));
     Ok(())
 }
 
 fn vector(json: &str) -> Result<Vec<f32>, Failure> {
-    serde_json::from_str(json).map_err(|error| Failure::Usage(format!("--vector takes a JSON list of numbers: {error}")))
+    serde_json::from_str(json)
+        .map_err(|error| Failure::Usage(format!("--vector takes a JSON list of numbers: {error}")))
 }
 
 fn hit_value(hit: &Hit) -> Value {

@@ -17,13 +17,19 @@ use crate::{Collection, CollectionSnapshot, Database, Document, Element, Id};
 const BATCH: usize = 10_000;
 
 pub fn export(arguments: &Export, output: &mut Output) -> Outcome {
-    let db = Database::options().read_only(true).salvage(arguments.salvage).open(&arguments.database)?;
+    let db = Database::options()
+        .read_only(true)
+        .salvage(arguments.salvage)
+        .open(&arguments.database)?;
     for left_out in &db.opened().damaged {
         note(&format!("left out: {left_out}"));
     }
     let target = collection(&db, arguments.collection.as_deref())?;
     let snapshot = target.snapshot()?;
-    let is_npy = arguments.output.extension().is_some_and(|extension| extension == "npy");
+    let is_npy = arguments
+        .output
+        .extension()
+        .is_some_and(|extension| extension == "npy");
     if is_npy {
         return export_npy(&target, &snapshot, &arguments.output);
     }
@@ -44,8 +50,15 @@ pub fn export(arguments: &Export, output: &mut Output) -> Outcome {
         progress.inc(1);
     }
     progress.finish_and_clear();
-    file.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
-    note(&format!("{} written to {}", counted(snapshot.count(), "document", "documents"), path.display()));
+    file.into_inner()
+        .map_err(|error| failed(error.into_error()))?
+        .sync_all()
+        .map_err(failed)?;
+    note(&format!(
+        "{} written to {}",
+        counted(snapshot.count(), "document", "documents"),
+        path.display()
+    ));
     Ok(())
 }
 
@@ -72,26 +85,49 @@ fn export_npy(target: &Collection, snapshot: &CollectionSnapshot, path: &Path) -
     }
     array.finish()?;
     lines.flush().map_err(failed)?;
-    note(&format!("{} in {}, their ids in {}", counted(snapshot.count(), "row", "rows"), path.display(), ids.display()));
+    note(&format!(
+        "{} in {}, their ids in {}",
+        counted(snapshot.count(), "row", "rows"),
+        path.display(),
+        ids.display()
+    ));
     Ok(())
 }
 
 pub fn import(arguments: &Import, output: &mut Output) -> Outcome {
     let db = Database::open(&arguments.database)?;
     let target = collection(&db, arguments.collection.as_deref())?;
-    let is_npy = arguments.file.extension().is_some_and(|extension| extension == "npy");
-    let result = if is_npy { import_npy(&db, &target, arguments) } else { import_lines(&db, &target, arguments) };
+    let is_npy = arguments
+        .file
+        .extension()
+        .is_some_and(|extension| extension == "npy");
+    let result = if is_npy {
+        import_npy(&db, &target, arguments)
+    } else {
+        import_lines(&db, &target, arguments)
+    };
     db.close()?;
     let (imported, refused) = result?;
-    let refused_too = if refused > 0 { format!(", {refused} refused") } else { String::new() };
-    output.line(&format!("{} imported{refused_too}", counted(imported, "document", "documents")))?;
+    let refused_too = if refused > 0 {
+        format!(", {refused} refused")
+    } else {
+        String::new()
+    };
+    output.line(&format!(
+        "{} imported{refused_too}",
+        counted(imported, "document", "documents")
+    ))?;
     if refused > 0 { Err(Failure::Partly) } else { Ok(()) }
 }
 
 fn import_npy(db: &Database, target: &Collection, arguments: &Import) -> Result<(u64, u64), Failure> {
     let mut array = NpyReader::open(&arguments.file)?;
     let mut ids = match &arguments.ids {
-        Some(path) => Some(JsonLines::open(path, &path.display().to_string(), FieldNames::default())?),
+        Some(path) => Some(JsonLines::open(
+            path,
+            &path.display().to_string(),
+            FieldNames::default(),
+        )?),
         None => None,
     };
     let dimension = array.dimension();
@@ -102,7 +138,11 @@ fn import_npy(db: &Database, target: &Collection, arguments: &Import) -> Result<
             None => Id::from(row),
             Some(ids) => match ids.next() {
                 Some(record) => record?.id,
-                None => return Err(Failure::invalid(format!("the ids end before row {row} of the array"))),
+                None => {
+                    return Err(Failure::invalid(format!(
+                        "the ids end before row {row} of the array"
+                    )));
+                }
             },
         };
         let mut document = Document::new(id).layer_vectors(components.chunks(dimension).map(<[f32]>::to_vec));
@@ -113,7 +153,9 @@ fn import_npy(db: &Database, target: &Collection, arguments: &Import) -> Result<
         row += 1;
     }
     if ids.is_some_and(|mut ids| ids.next().is_some()) {
-        note(&format!("there are more ids than the {row} rows of the array; the rest was not used"));
+        note(&format!(
+            "there are more ids than the {row} rows of the array; the rest was not used"
+        ));
     }
     Ok((batch.finish()?, 0))
 }
@@ -130,7 +172,9 @@ fn import_lines(db: &Database, target: &Collection, arguments: &Import) -> Resul
         let put = match record {
             Ok(record) => {
                 let line = record.line;
-                batch.put(document_of(record)).map_err(|failure| at_line(failure, &name, line))
+                batch
+                    .put(document_of(record))
+                    .map_err(|failure| at_line(failure, &name, line))
             }
             Err(error) if error.is_one_line() => Err(Failure::from(error)),
             Err(error) => return Err(error.into()),
@@ -187,7 +231,12 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(db: &'a Database, target: &'a Collection) -> Batch<'a> {
-        Batch { db, target, transaction: db.begin(), imported: 0 }
+        Batch {
+            db,
+            target,
+            transaction: db.begin(),
+            imported: 0,
+        }
     }
 
     fn put(&mut self, document: Document) -> Outcome {

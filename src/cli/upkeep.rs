@@ -35,7 +35,11 @@ pub fn stat(arguments: &Stat, output: &mut Output) -> Outcome {
             collection.element(),
             collection.similarity()
         ))?;
-        let kind = if collection.has_encoder() { "encoder" } else { "label" };
+        let kind = if collection.has_encoder() {
+            "encoder"
+        } else {
+            "label"
+        };
         output.line(&format!("  {kind:9}  {}", collection.made_by()))?;
         output.line(&format!(
             "  on disk    {} in {}; {} deleted, {} not flushed yet",
@@ -69,7 +73,11 @@ pub fn verify(arguments: &Verify, output: &mut Output) -> Outcome {
             counted(found.log_commits, "commit", "commits")
         ))?;
     }
-    if found.is_sound() { Ok(()) } else { Err(Failure::Damage) }
+    if found.is_sound() {
+        Ok(())
+    } else {
+        Err(Failure::Damage)
+    }
 }
 
 pub fn compact(arguments: &Compact, output: &mut Output) -> Outcome {
