@@ -157,8 +157,14 @@ impl Document {
             .source
             .as_ref()
             .and_then(|source| serde_json::to_string(source).ok());
-        let mut payload = vec![PAYLOAD_VERSION];
-        for field in [&self.title, &self.text, &metadata, &source] {
+        let fields = [&self.title, &self.text, &metadata, &source];
+        let bytes: usize = fields
+            .iter()
+            .map(|field| 4 + field.as_ref().map_or(0, String::len))
+            .sum();
+        let mut payload = Vec::with_capacity(1 + bytes);
+        payload.push(PAYLOAD_VERSION);
+        for field in fields {
             match field {
                 None => payload.extend_from_slice(&NONE.to_le_bytes()),
                 Some(text) => {

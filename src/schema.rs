@@ -118,11 +118,16 @@ impl Schema {
     }
 
     /// The bytes of one document's vectors as they are stored.
-    pub fn to_stored(&self, collection: &str, what: &str, vectors: &[impl AsRef<[f32]>]) -> Result<Vec<u8>> {
+    pub fn to_stored(
+        &self,
+        collection: &str,
+        what: &dyn Fn() -> String,
+        vectors: &[impl AsRef<[f32]>],
+    ) -> Result<Vec<u8>> {
         if vectors.len() != self.layers.len() {
             return Err(Error::Layers {
                 collection: collection.to_owned(),
-                what: what.to_owned(),
+                what: what(),
                 expected: self.layers.len(),
                 got: vectors.len(),
                 layers: self.layers.join(", "),
@@ -132,9 +137,9 @@ impl Schema {
         for (vector, layer) in vectors.iter().zip(&self.layers) {
             let what = || {
                 if self.layers.len() == 1 {
-                    what.to_owned()
+                    what()
                 } else {
-                    format!("layer {layer} of {what}")
+                    format!("layer {layer} of {}", what())
                 }
             };
             let vector = self.prepared(collection, vector.as_ref(), &what)?;

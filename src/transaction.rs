@@ -22,7 +22,7 @@ enum Step {
         collection: Target,
         document: Box<Document>,
         expect: Expect,
-        stored: Option<Vec<u8>>,
+        stored: Option<Arc<[u8]>>,
     },
     Delete {
         collection: Target,
@@ -123,10 +123,7 @@ impl Transaction {
                         document.id,
                         expect,
                         Arc::from(payload),
-                        vec![Vectors {
-                            generation,
-                            bytes: Arc::from(bytes),
-                        }],
+                        vec![Vectors { generation, bytes }],
                     );
                 }
                 Step::Delete {
@@ -141,14 +138,15 @@ impl Transaction {
         Ok(self.database.store.commit(batch)?)
     }
 
-    fn put(&mut self, collection: &Collection, document: Document, expect: Expect) -> Result<()> {
+    fn put(&mut self, collection: &Collection, mut document: Document, expect: Expect) -> Result<()> {
         let target = self.target(collection)?;
         document.check()?;
-        let stored = match &document.vectors {
+        // From here on only the stored form is wanted: a large transaction holds each vector once.
+        let stored = match document.vectors.take() {
             Some(vectors) => {
                 check_origin(&target, document.made_by.as_deref())?;
-                let what = format!("the vector of {}", document.id);
-                Some(target.schema.to_stored(&target.name, &what, vectors)?)
+                let what = || format!("the vector of {}", document.id);
+                Some(target.schema.to_stored(&target.name, &what, &vectors)?.into())
             }
             None => {
                 check_text(&target, &document)?;
@@ -229,10 +227,10 @@ impl Transaction {
             let embeddings = encoder.encode_documents(&passages, &EncodeOptions::default())?;
             for (row, &index) in indices.iter().enumerate() {
                 if let Step::Put { document, stored, .. } = &mut self.steps[index] {
-                    let what = format!("the vector of {}", document.id);
+                    let what = || format!("the vector of {}", document.id);
                     let vectors: Vec<&[f32]> =
                         embeddings.of(row).chunks_exact(embeddings.dimension).collect();
-                    *stored = Some(target.schema.to_stored(&target.name, &what, &vectors)?);
+                    *stored = Some(target.schema.to_stored(&target.name, &what, &vectors)?.into());
                 }
             }
         }

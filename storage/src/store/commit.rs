@@ -20,6 +20,15 @@ const SPARE_BYTES_MAX: usize = 32 << 20;
 /// The longest name of a collection in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
+/// Commits that wait to be durable.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// One of them is writing for all.
+    led: bool,
+    /// How many sleep meanwhile: waking nobody would cost a system call all the same.
+    waiting: usize,
+}
+
 /// Commits that have been decided and are not durable yet.
 pub(crate) struct Writer {
     pub state: Arc<DatabaseState>,
@@ -159,27 +168,27 @@ impl Shared {
     /// The others sleep on a condition, not on the log's lock: that lock would go to one of them at a time,
     /// mostly to the leader's next commit, and every commit would pay for a sync of its own.
     fn wait_durable(&self, seq: u64) -> Result<()> {
-        let mut leading = locked(&self.leading.0);
+        let mut queue = locked(&self.queue.0);
         while self.durable_seq.load(Ordering::Acquire) < seq {
             if let Some(reason) = self.poisoned.get() {
                 return Err(Error::Poisoned {
                     reason: reason.clone(),
                 });
             }
-            if *leading {
-                leading = self
-                    .leading
-                    .1
-                    .wait(leading)
-                    .unwrap_or_else(PoisonError::into_inner);
+            if queue.led {
+                queue.waiting += 1;
+                queue = self.queue.1.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.waiting -= 1;
                 continue;
             }
-            *leading = true;
-            drop(leading);
+            queue.led = true;
+            drop(queue);
             let written = self.write_queued(&mut locked(&self.log));
-            leading = locked(&self.leading.0);
-            *leading = false;
-            self.leading.1.notify_all();
+            queue = locked(&self.queue.0);
+            queue.led = false;
+            if queue.waiting > 0 {
+                self.queue.1.notify_all();
+            }
             written?;
         }
         Ok(())

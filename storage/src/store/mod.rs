@@ -126,7 +126,7 @@ pub(crate) struct Shared {
     poisoned: OnceLock<String>,
     closed: AtomicBool,
     /// Whether a commit is writing for all that are queued; wakes the others when it is done.
-    leading: (Mutex<bool>, Condvar),
+    queue: (Mutex<commit::Queue>, Condvar),
     /// Wakes writers that wait for memory.
     flushed: (Mutex<()>, Condvar),
     lock: Mutex<Option<Box<dyn LockGuard>>>,

@@ -448,7 +448,7 @@ pub(super) fn new_shared(
         maintaining: Mutex::new(Progress::default()),
         poisoned: OnceLock::new(),
         closed: AtomicBool::new(false),
-        leading: (Mutex::new(false), Condvar::new()),
+        queue: (Mutex::default(), Condvar::new()),
         flushed: (Mutex::new(()), Condvar::new()),
         lock: Mutex::new(None),
         catalog: Mutex::new(None),

@@ -15,6 +15,8 @@ use crate::part::Part;
 
 /// Memory chunks are merged up to this many rows, so that a commit never copies more than that.
 const CHUNK_ROWS_MAX: u32 = 4096;
+/// How many memory chunks of about a size become one.
+const CHUNKS_OF_A_SIZE: u32 = 4;
 
 /// A part of a collection and which of its rows are deleted as of this state.
 #[derive(Clone, Debug)]
@@ -170,17 +172,34 @@ impl CollectionState {
         self.merge_chunks()
     }
 
-    /// Keeps the number of chunks logarithmic: the newest two become one while they are of a size.
+    /// Keeps the number of chunks logarithmic: when [`CHUNKS_OF_A_SIZE`] are of a size, they become one.
     fn merge_chunks(&mut self) -> Result<()> {
-        while let [.., before, last] = self.parts.as_slice() {
-            let (Some(a), Some(b)) = (before.chunk(), last.chunk()) else {
-                return Ok(());
-            };
-            if a.rows() > b.rows().saturating_mul(2) || a.rows() + b.rows() > CHUNK_ROWS_MAX {
+        while let Some(last) = self.parts.last().and_then(LivePart::chunk) {
+            let limit = last.rows().saturating_mul(CHUNKS_OF_A_SIZE);
+            let of_a_size = self
+                .parts
+                .iter()
+                .rev()
+                .map_while(|live| live.chunk().map(|chunk| chunk.rows()))
+                .take_while(|&rows| rows < limit);
+            let (mut count, mut fitting, mut rows) = (0, 0, 0u32);
+            for chunk_rows in of_a_size {
+                count += 1;
+                rows = rows.saturating_add(chunk_rows);
+                if rows <= CHUNK_ROWS_MAX {
+                    fitting = count;
+                }
+            }
+            if count < CHUNKS_OF_A_SIZE as usize || fitting < 2 {
                 return Ok(());
             }
-            let (merged, _) = Chunk::merge(&[(a, &before.dead), (b, &last.dead)])?;
-            self.parts.truncate(self.parts.len() - 2);
+            let first = self.parts.len() - fitting;
+            let chunks: Vec<_> = self.parts[first..]
+                .iter()
+                .filter_map(|live| live.chunk().map(|chunk| (&**chunk, &*live.dead)))
+                .collect();
+            let (merged, _) = Chunk::merge(&chunks)?;
+            self.parts.truncate(first);
             if merged.rows() > 0 {
                 self.parts.push(LivePart::new(
                     Part::Memory(Arc::new(merged)),

@@ -10,8 +10,14 @@ use super::replay::{LastFrame, Replayed};
 use crate::error::{Error, Result};
 use crate::vfs::{File, Vfs};
 
-/// Zeros that are kept written ahead of the frames.
+/// Zeros are written ahead of the frames by at least so many bytes, by more the longer the file is: the sync
+/// after each window makes new blocks durable, which costs as much as several commits.
 const WINDOW: u64 = 512 * 1024;
+/// The most zeros written at once.
+const WINDOW_MAX: u64 = 4 * 1024 * 1024;
+/// The most bytes of one write. For larger ones the kernel looks for large pages, and a virtual machine has
+/// to ask its host for them: half as quick as small pages that it has at hand, and measured by turns.
+const PIECE: usize = 128 * 1024;
 /// Payloads from here on are written as they are, not copied into a frame first.
 const COPIED_MAX: usize = 1024 * 1024;
 
@@ -180,9 +186,14 @@ impl WalWriter {
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file
-            .write_at(bytes, offset)
-            .map_err(|error| Error::io("write", &self.path, error))
+        let mut at = offset;
+        for piece in bytes.chunks(PIECE) {
+            self.file
+                .write_at(piece, at)
+                .map_err(|error| Error::io("write", &self.path, error))?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -202,7 +213,8 @@ impl WalWriter {
             // Large frames, one after another, would each pay for a window that the next overwrites.
             return Ok(());
         }
-        let to = (self.end + WINDOW).next_multiple_of(WINDOW);
+        let window = self.end.clamp(WINDOW, WINDOW_MAX);
+        let to = (self.end + window).next_multiple_of(WINDOW);
         let zeros = vec![0; (to - self.zeroed_to) as usize];
         match self.write(&zeros, self.zeroed_to) {
             Ok(()) => self.zeroed_to = to,
