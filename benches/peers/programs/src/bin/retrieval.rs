@@ -26,7 +26,7 @@ fn main() {
             .search_texts(questions)
             .k(argument(4, "number of answers"));
         search
-            .fields::<[Field; 0]>([])
+            .fields(std::iter::empty::<Field>())
             .exact()
             .run()
             .expect("the questions are answered")
