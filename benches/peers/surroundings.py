@@ -54,6 +54,7 @@ def machine() -> dict:
         "instructions": [flag for flag in told if flag in flags],
         "memory_gib": round(memory / 2**30, 1),
         "kernel": platform.release(),
+        "scheduling": "real-time" if os.sched_getscheduler(0) != os.SCHED_OTHER else "ordinary",
     }
 
 
