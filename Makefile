@@ -3,7 +3,7 @@
 #               from, and answers three questions on it
 #   make test   runs every test
 
-.PHONY: demo test test-long fmt lint docs deny fuzz-smoke
+.PHONY: demo test fmt lint docs deny fuzz-smoke
 
 demo:
 	@sh examples/demo.sh
