@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Rust and Python 3:
-#   make demo   builds the command, gets an encoder, indexes the documentation of the crates it was built
+#   make demo   builds the command, gets an encoder, indexes the READMEs of the crates it was built
 #               from, and answers three questions on it
 #   make test   runs every test
 

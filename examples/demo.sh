@@ -1,10 +1,10 @@
 #!/bin/sh
-# `make demo`: build the command, get an encoder, index the documentation of the crates it was built from, ask.
+# `make demo`: build the command, get an encoder, index the READMEs of the crates it was built from, ask.
 set -eu
 cd "$(dirname "$0")/.."
 database=demo/crates.stratal
-# About two minutes of encoding on two cores; without a bound a long-used registry would take far longer.
-passages=${DEMO_PASSAGES:-4000}
+# One to two minutes of encoding on two cores; without a bound a long-used registry would take far longer.
+passages=${DEMO_PASSAGES:-8000}
 
 echo "1. Building the command (minutes, the first time)"
 cargo build --release --features cli --bin stratal
@@ -13,11 +13,13 @@ stratal="${CARGO_TARGET_DIR:-target}/release/stratal"
 echo "2. Getting an encoder into the user's cache"
 "$stratal" model fetch
 
-echo "3. Indexing the Markdown documentation of the crates this was built from: $passages passages at most"
-mkdir -p demo
-sources="${CARGO_HOME:-$HOME/.cargo}/registry/src"
-# The report ends with code 3 where a crate ships a file that is not UTF-8: that file is named, the rest is there.
-"$stratal" add "$database" "$sources" --collection crates --limit "$passages" || [ $? -eq 3 ]
+echo "3. Indexing the READMEs of the crates it was built from: $passages passages at most"
+mkdir -p demo/crates
+for readme in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/*/README.md; do
+    crate=$(basename "$(dirname "$readme")")
+    cp "$readme" "demo/crates/$crate.md"
+done
+"$stratal" add "$database" demo/crates --collection crates --limit "$passages" || [ $? -eq 3 ]
 
 for question in \
     "how do I turn on SIMD or AVX instructions at run time?" \
