@@ -250,6 +250,7 @@ impl Shared {
 
     /// Past the memory budget writers wait for a flush, so that the process stays within it.
     fn wait_for_memory(&self) -> Result<()> {
+        let failures = self.flush_failures.load(Ordering::Acquire);
         loop {
             self.check_writable()?;
             if !self.options.background
@@ -257,9 +258,14 @@ impl Shared {
             {
                 return Ok(());
             }
+            if self.flush_failures.load(Ordering::Acquire) != failures {
+                // Waiting on would be for ever if the disk stays as it is: tried here, the caller hears why.
+                self.checkpoint()?;
+                continue;
+            }
             let _ = self.wake.try_send(());
             let guard = locked(&self.flushed.0);
-            // The time limit only bounds the harm of a flush that failed without poisoning the store.
+            // The time limit covers a wake-up that came between the look at the figures and the wait.
             let _ = self.flushed.1.wait_timeout(guard, Duration::from_millis(100));
         }
     }

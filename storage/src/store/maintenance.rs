@@ -1,5 +1,6 @@
 //! The one thread of a store: it flushes when memory or the log is full, and compacts when it pays.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, ThreadId};
 
@@ -63,6 +64,8 @@ fn run(shared: &Shared, wake: &Receiver<()>, stopped: &Receiver<()>) {
                 Ok(false) => break,
                 Err(error) => {
                     tracing::warn!(%error, "a flush or compaction failed and will be tried again");
+                    shared.flush_failures.fetch_add(1, Ordering::AcqRel);
+                    shared.flushed.1.notify_all();
                     // A full disk stays full for a while: do not spin on it.
                     match stopped.recv_timeout(std::time::Duration::from_millis(200)) {
                         Ok(()) => return,

@@ -127,6 +127,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// Whether a commit is writing for all that are queued; wakes the others when it is done.
     queue: (Mutex<commit::Queue>, Condvar),
+    /// Flushes and compactions of the maintenance thread that failed.
+    flush_failures: AtomicU64,
     /// Wakes writers that wait for memory.
     flushed: (Mutex<()>, Condvar),
     lock: Mutex<Option<Box<dyn LockGuard>>>,

@@ -449,6 +449,7 @@ pub(super) fn new_shared(
         poisoned: OnceLock::new(),
         closed: AtomicBool::new(false),
         queue: (Mutex::default(), Condvar::new()),
+        flush_failures: AtomicU64::new(0),
         flushed: (Mutex::new(()), Condvar::new()),
         lock: Mutex::new(None),
         catalog: Mutex::new(None),

@@ -4,3 +4,4 @@ mod faults;
 mod histories;
 mod kill;
 mod model;
+mod threads;
