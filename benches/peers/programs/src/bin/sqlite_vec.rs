@@ -39,6 +39,7 @@ fn main() {
             for batch in 0..argument::<usize>(3, "number of documents") / vectors.len() {
                 insert(&mut database, &vectors, batch);
             }
+            tell(&json!({ "batches": argument::<usize>(3, "number of documents") / vectors.len() }));
         }
         "open" => tell(&open(&path, argument(3, "number of documents"))),
         other => panic!("unknown mode {other:?}"),
