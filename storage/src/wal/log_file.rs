@@ -132,7 +132,7 @@ impl LogFile {
                     .bytes(candidate, FRAME_HEADER_BYTES as u64)?
                     .and_then(|bytes| FrameHeader::decode(bytes, number));
                 let Some(header) = header else { continue };
-                if reached.is_some_and(|reached| header.first_seq <= reached + 1) {
+                if reached.is_some_and(|reached| header.first_seq <= reached.saturating_add(1)) {
                     continue;
                 }
                 if self.frame(candidate)?.is_some() {

@@ -77,14 +77,14 @@ pub fn replay(
         end_of_previous: None,
         torn_tail: None,
         last_frame: None,
+        damaged: None,
         apply,
     };
-    let mut damaged = None;
     for n in 0..found.len() {
         match replay.file(&found[n], &found[n + 1..], after_seq, salvage) {
             Ok(None) => {}
             Ok(Some(damage)) if salvage => {
-                damaged = Some(damage);
+                replay.damaged.get_or_insert(damage);
                 break;
             }
             Ok(Some(error)) | Err(error) => return Err(error),
@@ -98,7 +98,7 @@ pub fn replay(
         last_frame: replay
             .last_frame
             .filter(|last| last.header.last_seq() > after_seq),
-        damaged,
+        damaged: replay.damaged,
     })
 }
 
@@ -116,7 +116,14 @@ struct Replay<'a> {
     end_of_previous: Option<(PathBuf, u64)>,
     torn_tail: Option<TornTail>,
     last_frame: Option<LastFrame>,
+    /// What a salvage met first.
+    damaged: Option<Error>,
     apply: &'a mut dyn FnMut(u64, &[u8]) -> Result<()>,
+}
+
+fn headless(path: &Path) -> Error {
+    let what = "the file's header is unreadable, but commits follow it";
+    Error::corrupt(path, 0, what)
 }
 
 impl Replay<'_> {
@@ -140,11 +147,11 @@ impl Replay<'_> {
             None => match log.tail(FILE_HEADER_BYTES.min(log.len), None)? {
                 Tail::Damaged(_) => match (salvage, log.frame(FILE_HEADER_BYTES)?) {
                     // The frames say themselves where they belong.
-                    (true, Some(first)) if first.first_seq <= self.reached + 1 => first.first_seq - 1,
-                    _ => {
-                        let what = "the file's header is unreadable, but commits follow it";
-                        return Ok(Some(Error::corrupt(&log.path, 0, what)));
+                    (true, Some(first)) if first.first_seq <= self.reached.saturating_add(1) => {
+                        self.damaged.get_or_insert(headless(&log.path));
+                        first.first_seq - 1
                     }
+                    _ => return Ok(Some(headless(&log.path))),
                 },
                 Tail::Clean | Tail::Torn(_) => {
                     self.end_of_previous.get_or_insert((log.path, 0));
@@ -152,13 +159,7 @@ impl Replay<'_> {
                 }
             },
         };
-        let damage = self.frames(&mut log, chain)?;
-        let header_damage = log
-            .header
-            .is_none()
-            .then(|| Error::corrupt(&log.path, 0, "the file's header is unreadable"));
-        // A later gap is told by the damage that was met first.
-        Ok(damage.or(header_damage.filter(|_| later.is_empty())))
+        self.frames(&mut log, chain)
     }
 
     /// Whether all that this file can hold is in the manifest already: the next file follows on from
@@ -178,7 +179,7 @@ impl Replay<'_> {
     fn missing_before(&self, path: &Path, header: &FileHeader) -> Error {
         let what = format!(
             "the commits {} to {} are missing, and {} follows them",
-            self.reached + 1,
+            self.reached.saturating_add(1),
             header.last_seq,
             path.display()
         );

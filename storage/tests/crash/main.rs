@@ -3,5 +3,6 @@
 mod faults;
 mod histories;
 mod kill;
+mod lying_log;
 mod model;
 mod threads;
