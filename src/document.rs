@@ -102,6 +102,7 @@ impl Document {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.id.check()?;
         let refuse = |what: String| {
             Err(Error::Metadata {
                 id: self.id.clone(),

@@ -83,6 +83,13 @@ fn encoder(arguments: &EncoderArguments) -> Result<Encoder, Failure> {
 }
 
 pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
+    // A path mistyped, or an encoder that is not there, must not leave an empty database behind.
+    for path in arguments.paths.iter().filter(|path| *path != Path::new("-")) {
+        std::fs::metadata(path).map_err(|error| Failure::io("read", path, error))?;
+    }
+    if !arguments.database.exists() {
+        encoder(&arguments.encoder)?;
+    }
     let db = Database::open_or_create(&arguments.database)?;
     let target = target(&db, arguments)?;
     let mut fields = FieldNames::default();

@@ -267,8 +267,8 @@ pub struct Search {
 pub struct Get {
     /// The database's directory
     pub database: PathBuf,
-    /// Ids
-    #[arg(required = true, allow_hyphen_values = true)]
+    /// Ids; behind `--` they may begin with a hyphen
+    #[arg(required = true)]
     pub ids: Vec<String>,
     /// The collection (may be left out if there is one only)
     #[arg(long, short)]
@@ -288,8 +288,8 @@ pub struct Get {
 pub struct Delete {
     /// The database's directory
     pub database: PathBuf,
-    /// Ids
-    #[arg(required = true, allow_hyphen_values = true)]
+    /// Ids; behind `--` they may begin with a hyphen
+    #[arg(required = true)]
     pub ids: Vec<String>,
     /// The collection (may be left out if there is one only)
     #[arg(long, short)]
@@ -377,9 +377,8 @@ pub enum Model {
     },
     /// Show what an encoder is, by its folder, its name in the cache, or a database that stands on it
     Show {
-        /// Folder, name or database
-        #[arg(default_value = super::model::DEFAULT)]
-        model: PathBuf,
+        /// Folder, name or database (default: what `add` would take)
+        model: Option<PathBuf>,
         /// As one JSON object
         #[arg(long)]
         json: bool,

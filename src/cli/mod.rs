@@ -115,7 +115,7 @@ fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Export(arguments) => transfer::export(&arguments, output),
         Command::Import(arguments) => transfer::import(&arguments, output),
         Command::Model(arguments::Model::Fetch { name, again }) => model::fetch(&name, again, output),
-        Command::Model(arguments::Model::Show { model, json }) => model::show(&model, json, output),
+        Command::Model(arguments::Model::Show { model, json }) => model::show(model.as_deref(), json, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "stratal", &mut script);

@@ -218,11 +218,11 @@ fn python(arguments: &[&str]) -> Outcome {
     }
 }
 
-pub fn show(model: &Path, as_json: bool, output: &mut Output) -> Outcome {
-    if model.join("MANIFEST").is_file() {
-        return show_of_database(model, as_json, output);
+pub fn show(model: Option<&Path>, as_json: bool, output: &mut Output) -> Outcome {
+    if let Some(database) = model.filter(|path| path.join("MANIFEST").is_file()) {
+        return show_of_database(database, as_json, output);
     }
-    let encoder = Encoder::from_folder(folder(Some(model))?)?;
+    let encoder = Encoder::from_folder(folder(model)?)?;
     tell(&encoder, None, as_json, output)
 }
 

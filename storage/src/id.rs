@@ -4,6 +4,8 @@ use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::error::{Error, Result};
+
 /// The longest text id in bytes.
 pub const ID_BYTES_MAX: usize = 16 * 1024;
 
@@ -20,6 +22,24 @@ pub enum Id {
 }
 
 impl Id {
+    /// Checks that a document may be called so.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an empty text and for one of more than [`ID_BYTES_MAX`] bytes.
+    pub fn check(&self) -> Result<()> {
+        let what = match self {
+            Id::Text(text) if text.is_empty() => "an id must not be the empty text".to_owned(),
+            Id::Text(text) if text.len() > ID_BYTES_MAX => {
+                format!(
+                    "an id has at most {ID_BYTES_MAX} bytes, and this one has {}",
+                    text.len()
+                )
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Invalid { what })
+    }
+
     /// The bytes an id is hashed and stored by: one tag byte, then the value (numbers little-endian).
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.byte_len());

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::record::{Change, Vectors};
 use super::state::{DatabaseState, LiveRow};
 use crate::error::{Error, Result};
-use crate::id::{ID_BYTES_MAX, Id};
+use crate::id::Id;
 use crate::layout::Layout;
 use crate::segment::PAYLOAD_BYTES_MAX;
 
@@ -251,7 +251,7 @@ impl Resolver<'_> {
                 payload,
                 vectors,
             } => {
-                check_id(&id)?;
+                id.check()?;
                 check_vectors(&id, &collection.layouts, &vectors)?;
                 if payload.len() > PAYLOAD_BYTES_MAX {
                     return Err(Error::Invalid {
@@ -285,7 +285,7 @@ impl Resolver<'_> {
                 self.settle(number, &id, Some(self.seq), Some(put))
             }
             Operation::Delete { id, expected } => {
-                check_id(&id)?;
+                id.check()?;
                 let touched = self.touch(number, &id)?;
                 let (before, now) = (touched.before, touched.now);
                 if let Some(version) = expected {
@@ -348,21 +348,6 @@ impl Resolver<'_> {
             (None, None) => {}
         }
         Ok(())
-    }
-}
-
-fn check_id(id: &Id) -> Result<()> {
-    match id {
-        Id::Text(text) if text.is_empty() => Err(Error::Invalid {
-            what: "an id must not be the empty text".to_owned(),
-        }),
-        Id::Text(text) if text.len() > ID_BYTES_MAX => Err(Error::Invalid {
-            what: format!(
-                "an id has at most {ID_BYTES_MAX} bytes, and this one has {}",
-                text.len()
-            ),
-        }),
-        _ => Ok(()),
     }
 }
 
