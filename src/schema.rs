@@ -47,6 +47,29 @@ pub(crate) enum MadeBy {
 }
 
 impl MadeBy {
+    /// Refuses vectors of another state. A plain slice says nothing of the model that made it, so a collection
+    /// with an encoder wants to be told.
+    pub fn accept(&self, collection: &str, given: Option<&str>) -> Result<()> {
+        let own = match (self, given) {
+            (MadeBy::Label(_), None) => true,
+            (MadeBy::Label(own), Some(given)) | (MadeBy::Encoder { hash: own, .. }, Some(given)) => {
+                own == given
+            }
+            (MadeBy::Encoder { .. }, None) => false,
+        };
+        if own {
+            return Ok(());
+        }
+        Err(Error::ForeignModel {
+            collection: collection.to_owned(),
+            stored: self.describe(),
+            given: given.map_or_else(
+                || "no named encoder (say which with `made_by`)".to_owned(),
+                |given| format!("{given:?}"),
+            ),
+        })
+    }
+
     /// For messages: the name, and the hash where there is one.
     pub fn describe(&self) -> String {
         match self {

@@ -144,7 +144,8 @@ impl Transaction {
         // From here on only the stored form is wanted: a large transaction holds each vector once.
         let stored = match document.vectors.take() {
             Some(vectors) => {
-                check_origin(&target, document.made_by.as_deref())?;
+                let made_by = document.made_by.as_deref();
+                target.schema.made_by.accept(&target.name, made_by)?;
                 let what = || format!("the vector of {}", document.id);
                 Some(target.schema.to_stored(&target.name, &what, &vectors)?.into())
             }
@@ -241,24 +242,6 @@ impl Transaction {
     fn encode(&mut self) -> Result<()> {
         Ok(())
     }
-}
-
-/// Refuses vectors of another state than the collection's.
-fn check_origin(target: &Target, made_by: Option<&str>) -> Result<()> {
-    let own = match (&target.schema.made_by, made_by) {
-        (MadeBy::Label(_), None) => true,
-        (MadeBy::Label(label), Some(given)) => label == given,
-        (MadeBy::Encoder { hash, .. }, Some(given)) => hash == given,
-        (MadeBy::Encoder { .. }, None) => false,
-    };
-    if own {
-        return Ok(());
-    }
-    Err(Error::ForeignModel {
-        collection: target.name.to_string(),
-        stored: target.schema.made_by.describe(),
-        given: made_by.map_or_else(|| "no named encoder".to_owned(), |given| format!("{given:?}")),
-    })
 }
 
 fn check_text(target: &Target, document: &Document) -> Result<()> {

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::schema::MadeBy;
 use crate::{CollectionSnapshot, Error, Id, Result};
 
 /// How many hits are returned where the caller does not say.
@@ -104,7 +103,7 @@ impl Request {
         };
         let vectors = match questions {
             Questions::Vectors(vectors) => {
-                check_query_origin(&collection, made_by.as_deref())?;
+                schema.made_by.accept(name, made_by.as_deref())?;
                 vectors
             }
             #[cfg(feature = "encoder")]
@@ -148,27 +147,6 @@ fn chosen_layers(collection: &CollectionSnapshot, names: &[String]) -> Result<Ve
         chosen.insert(index as u32);
     }
     Ok(chosen.into_iter().collect())
-}
-
-/// A plain slice says nothing of the model that made it, so a collection with an encoder wants to be told.
-fn check_query_origin(collection: &CollectionSnapshot, made_by: Option<&str>) -> Result<()> {
-    let own = match (&collection.schema.made_by, made_by) {
-        (MadeBy::Label(_), None) => true,
-        (MadeBy::Label(label), Some(given)) => label == given,
-        (MadeBy::Encoder { hash, .. }, Some(given)) => hash == given,
-        (MadeBy::Encoder { .. }, None) => false,
-    };
-    if own {
-        return Ok(());
-    }
-    Err(Error::ForeignModel {
-        collection: collection.name().to_owned(),
-        stored: collection.schema.made_by.describe(),
-        given: made_by.map_or_else(
-            || "no named encoder (say which with `made_by`)".to_owned(),
-            |given| format!("{given:?}"),
-        ),
-    })
 }
 
 macro_rules! request_settings {
