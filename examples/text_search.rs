@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tx.commit()?; // encoded first, then committed in one piece
 
     for question in [
-        "how does a database survive a crash?",
+        "what happens after a power cut?",
         "why does the sea rise and fall?",
     ] {
         println!("{question}");

@@ -78,7 +78,8 @@ pub fn fetch(name: &str, again: bool, output: &mut Output) -> Outcome {
         output.line(&format!("{name} is there already: {}", target.display()))?;
         return Ok(());
     }
-    let unfinished = target.with_extension("unfinished");
+    // Appended: names of models have dots that are no extensions.
+    let unfinished = cache()?.join(format!("{name}.unfinished"));
     remove(&unfinished)?;
     std::fs::create_dir_all(&unfinished).map_err(|error| Failure::io("create", &unfinished, error))?;
     let fetched = from_hub(name, &unfinished).or_else(|why| {

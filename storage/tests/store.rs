@@ -243,3 +243,72 @@ fn a_reader_beside_the_writer_follows_commits_and_checkpoints() {
     assert_eq!(reader.snapshot().collection("notes").unwrap().count(), 41);
     assert!(matches!(reader.commit(Batch::new()), Err(Error::ReadOnly)));
 }
+
+#[test]
+fn the_catalog_is_kept_by_a_clean_close_alone_and_only_at_the_commit_it_was_closed_at() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("db");
+    let open = || {
+        Store::open(
+            &path,
+            StoreOptions {
+                create: true,
+                ..StoreOptions::default()
+            },
+        )
+        .unwrap()
+    };
+
+    let store = open();
+    store.catalog().unwrap().put("sources", "a.md", b"1").unwrap();
+    store.close().unwrap();
+    drop(store);
+
+    let store = open();
+    let catalog = store.catalog().unwrap();
+    assert!(!catalog.is_new());
+    assert_eq!(
+        catalog.get("sources", "a.md").unwrap().as_deref(),
+        Some(&b"1"[..])
+    );
+    drop(catalog);
+    store.close().unwrap();
+    drop(store);
+
+    // A commit that the catalog was not there to hear of.
+    let store = open();
+    store
+        .create_collection("notes", json!({}), vec![generation()])
+        .unwrap();
+    store.close().unwrap();
+    drop(store);
+    let store = open();
+    assert!(store.catalog().unwrap().is_new());
+    // Dropped without a close, as by a kill.
+    drop(store);
+    let store = open();
+    assert!(store.catalog().unwrap().is_new());
+    assert_eq!(
+        store.snapshot().collections().count(),
+        1,
+        "the documents do not depend on it"
+    );
+    drop(store);
+
+    // Deleted, and overwritten with what was never sled's.
+    std::fs::remove_dir_all(path.join("catalog")).unwrap();
+    open().close().unwrap();
+    std::fs::create_dir_all(path.join("catalog/sled")).unwrap();
+    std::fs::write(path.join("catalog/sled/db"), vec![0xa5; 70_000]).unwrap();
+    let store = open();
+    assert!(store.catalog().unwrap().is_new());
+    store.close().unwrap();
+    let read_only = StoreOptions {
+        read_only: true,
+        ..StoreOptions::default()
+    };
+    assert!(matches!(
+        Store::open(&path, read_only).unwrap().catalog(),
+        Err(Error::ReadOnly)
+    ));
+}

@@ -180,7 +180,8 @@ impl Store {
     }
 
     /// The key-value catalog of people and long jobs, opened (or rebuilt empty) at the first call.
-    /// Whatever is in it can be found again from the documents: it may be gone after a crash.
+    /// Whatever is in it can be found again from the documents: it may be gone after a crash. It is sled's own and
+    /// lies on the real file system, whatever the store's is.
     ///
     /// # Errors
     /// [`Error::ReadOnly`], or what the file system gives.
