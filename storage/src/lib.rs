@@ -22,10 +22,11 @@ pub use id::{ID_BYTES_MAX, Id};
 pub use layout::{DIMENSION_MAX, Element, LAYERS_MAX, Layout, ROW_ALIGNMENT};
 pub use part::{Part, PartBytes, PlaneBytes};
 pub use segment::{
-    PAYLOAD_BYTES_MAX, PayloadCursor, Segment, SegmentFile, SegmentPlan, UNFINISHED, VectorsWriter,
-    write_segment,
+    Companion, CompanionKind, CompanionWriter, PAYLOAD_BYTES_MAX, PayloadCursor, Segment, SegmentFile,
+    SegmentPlan, UNFINISHED, VectorsWriter, write_segment,
 };
 pub use store::{
-    Batch, CollectionSnapshot, CollectionStatistics, Committed, Expect, FileEntry, GenerationSpec, LivePart,
-    Opened, Problem, Row, Snapshot, Statistics, Store, StoreOptions, Vectors, Verification,
+    Batch, CollectionSnapshot, CollectionStatistics, Committed, Derive, Expect, FileEntry, GenerationSpec,
+    LivePart, Opened, Problem, Row, SegmentCompanions, Snapshot, Statistics, Store, StoreOptions, Vectors,
+    Verification,
 };

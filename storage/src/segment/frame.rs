@@ -1,4 +1,4 @@
-//! The frame that both kinds of segment file share: header, directory of sections, page checksums, footer.
+//! The frame that all files of a segment but its deletions share: header, directory of sections, page checksums, footer.
 //!
 //! All numbers are little-endian; every section starts at a multiple of 4,096.
 //!
@@ -10,18 +10,19 @@
 //!         file_bytes - 64           footer
 //!
 //! header    0   8  magic "STRATSEG"
-//!           8   4  kind: 1 documents (.doc), 2 vectors (.vec)
+//!           8   4  kind: 1 documents (.doc), 2 vectors (.vec); companions: 3 codes, 4 graph, 5 filter
 //!          12   2  format version, major: a greater one is refused
 //!          14   2  format version, minor: a greater one is read
 //!          16   8  collection
 //!          24   8  segment number
 //!          32   8  rows, n
 //!          40   8  file_bytes: length of the whole file
-//!          48   4  generation      (vectors only, else 0)
+//!          48   4  generation      (vectors, codes and graph, else 0)
 //!          52   4  dimension, D    (vectors only, else 0)
 //!          56   4  layers, m       (vectors only, else 0)
-//!          60   4  element: 1 f32, 2 f16 (vectors only, else 0)
-//!          64   8  header checksum of the documents file of these rows (vectors only, else 0)
+//!          60   4  vectors: element, 1 f32, 2 f16; companions: version of the contents; else 0
+//!          64   8  header checksum of the file that this one follows from: for vectors and filter the
+//!                  documents, for codes and graph the vectors; documents: 0
 //!          72   8  directory_offset
 //!          80   8  directory entries
 //!          88   8  xxh3-64 of the directory
@@ -97,11 +98,14 @@ const ENTRY_ENCODING_OFFSET: usize = 8;
 const ENTRY_START_OFFSET: usize = 16;
 const ENTRY_LENGTH_OFFSET: usize = 24;
 
-/// Which of the two files of a segment.
+/// Which of a segment's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Documents,
     Vectors,
+    Codes,
+    Graph,
+    Filter,
 }
 
 impl FileKind {
@@ -109,6 +113,9 @@ impl FileKind {
         match self {
             FileKind::Documents => 1,
             FileKind::Vectors => 2,
+            FileKind::Codes => 3,
+            FileKind::Graph => 4,
+            FileKind::Filter => 5,
         }
     }
 }

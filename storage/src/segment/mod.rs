@@ -1,9 +1,10 @@
 //! Segments: immutable, memory-mapped files of many documents.
 //!
 //! A segment is one documents file (`.doc`) and one vectors file (`.vec`) for each generation, with the same
-//! rows in the same order, so that re-embedding writes no text again. Opening reads the headers, directories
+//! rows in the same order, so that re-embedding writes no text again. Companions beside them follow from them. Opening reads the headers, directories
 //! and page checksums; every other page is checked when it is first touched.
 
+mod companion;
 mod documents;
 mod file_writer;
 mod frame;
@@ -20,15 +21,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::layout::Layout;
 use crate::part::{PlaneBytes, check_layer, check_row, unknown_generation};
 use crate::vfs::Vfs;
 
+use companion::Beside;
 use documents::Documents;
 use vectors::Vectors;
 
+pub use companion::{Companion, CompanionKind, CompanionWriter};
 pub(crate) use frame::{ROWS_MAX, u32_at, u64_at};
 pub use name::{SegmentFile, UNFINISHED};
 pub use payload::{PAYLOAD_BYTES_MAX, PayloadCursor};
@@ -43,6 +48,8 @@ pub struct Segment {
     documents: Arc<Documents>,
     vectors: Vec<Arc<Vectors>>,
     layouts: Vec<Layout>,
+    /// They come and go while the segment is open.
+    companions: ArcSwap<Vec<Arc<Companion>>>,
 }
 
 impl Segment {
@@ -66,10 +73,12 @@ impl Segment {
             documents,
             vectors: Vec::new(),
             layouts: Vec::new(),
+            companions: ArcSwap::default(),
         };
         for &layout in generations {
             segment = segment.with_vectors(vfs, folder, layout)?;
         }
+        segment.look_for_companions(vfs, folder)?;
         Ok(segment)
     }
 
@@ -106,13 +115,118 @@ impl Segment {
             .iter()
             .filter(|vectors| vectors.layout.generation != generation);
         let vectors: Vec<_> = kept.cloned().collect();
+        let companions = self.companions.load();
+        let companions = companions
+            .iter()
+            .filter(|companion| companion.kind().generation() != Some(generation));
         Segment {
             number: self.number,
             collection: self.collection,
             documents: self.documents.clone(),
             layouts: vectors.iter().map(|vectors| vectors.layout).collect(),
             vectors,
+            companions: ArcSwap::from_pointee(companions.cloned().collect()),
         }
+    }
+
+    /// The companion of a kind, if there is one that can be used.
+    pub fn companion(&self, kind: CompanionKind) -> Option<Arc<Companion>> {
+        let companions = self.companions.load();
+        companions
+            .iter()
+            .find(|companion| companion.kind() == kind && !companion.is_damaged())
+            .cloned()
+    }
+
+    /// Opens companions that have been written since, by whomever.
+    pub(crate) fn look_for_companions(&self, vfs: &dyn Vfs, folder: &Path) -> Result<()> {
+        let generations = self.layouts.iter().map(|layout| layout.generation);
+        let kinds = generations
+            .flat_map(|generation| {
+                [
+                    CompanionKind::Codes { generation },
+                    CompanionKind::Graph { generation },
+                ]
+            })
+            .chain([CompanionKind::Filter]);
+        for kind in kinds {
+            if self.companion(kind).is_none()
+                && let Some(beside) = self.beside(kind)
+                && let Some(companion) = Companion::open(vfs, folder, kind, &beside)?
+            {
+                self.attach(Arc::new(companion));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a companion's file.
+    pub(crate) fn write_companion<'a>(
+        &self,
+        vfs: &'a dyn Vfs,
+        folder: &Path,
+        kind: CompanionKind,
+        version: u32,
+    ) -> Result<CompanionWriter<'a>> {
+        match self.beside(kind) {
+            Some(beside) => CompanionWriter::create(vfs, folder, kind, version, &beside),
+            None => Err(unknown_generation(kind.generation().unwrap_or_default())),
+        }
+    }
+
+    /// Takes up a companion that has just been written.
+    pub(crate) fn take_up_companion(
+        &self,
+        vfs: &dyn Vfs,
+        folder: &Path,
+        kind: CompanionKind,
+    ) -> Result<Arc<Companion>> {
+        let written = self
+            .beside(kind)
+            .map(|beside| Companion::open(vfs, folder, kind, &beside))
+            .transpose()?
+            .flatten();
+        let Some(companion) = written.map(Arc::new) else {
+            let path = companion::companion_path(folder, kind, self.number);
+            return Err(Error::corrupt(
+                &path,
+                0,
+                "it was written just now and cannot be read",
+            ));
+        };
+        self.attach(Arc::clone(&companion));
+        Ok(companion)
+    }
+
+    /// Lets a companion go; its file is the caller's to unlink. Whoever holds it keeps it.
+    pub(crate) fn detach(&self, kind: CompanionKind) {
+        self.companions.rcu(|companions| {
+            let kept = companions.iter().filter(|companion| companion.kind() != kind);
+            kept.cloned().collect::<Vec<_>>()
+        });
+    }
+
+    fn attach(&self, companion: Arc<Companion>) {
+        self.companions.rcu(|companions| {
+            let others = companions.iter().filter(|other| other.kind() != companion.kind());
+            others
+                .cloned()
+                .chain([Arc::clone(&companion)])
+                .collect::<Vec<_>>()
+        });
+    }
+
+    fn beside(&self, kind: CompanionKind) -> Option<Beside> {
+        let follows_from = match kind.generation() {
+            None => self.documents_checksum(),
+            Some(generation) => self.vectors_checksum(generation)?,
+        };
+        Some(Beside {
+            collection: self.collection,
+            number: self.number,
+            rows: self.rows(),
+            follows_from,
+        })
     }
 
     /// The segment's number, never used twice in a database.
@@ -152,7 +266,9 @@ impl Segment {
     /// Bytes of its open files.
     pub fn disk_bytes(&self) -> u64 {
         let vectors: u64 = self.vectors.iter().map(|vectors| vectors.file.bytes()).sum();
-        self.documents.file.bytes() + vectors
+        let companions = self.companions.load();
+        let companions: u64 = companions.iter().map(|companion| companion.disk_bytes()).sum();
+        self.documents.file.bytes() + vectors + companions
     }
 
     /// Bytes of memory beside the mappings.
@@ -162,18 +278,23 @@ impl Segment {
             .iter()
             .map(|vectors| vectors.file.memory_bytes())
             .sum();
-        self.documents.file.memory_bytes() + vectors + size_of::<Segment>()
+        let companions = self.companions.load();
+        let companions: usize = companions.iter().map(|companion| companion.memory_bytes()).sum();
+        self.documents.file.memory_bytes() + vectors + companions + size_of::<Segment>()
     }
 
     /// The paths of its open files.
     pub fn files(&self) -> Vec<PathBuf> {
         let vectors = self.vectors.iter().map(|vectors| vectors.file.path().to_owned());
+        let companions = self.companions.load();
+        let companions = companions.iter().map(|companion| companion.path().to_owned());
         std::iter::once(self.documents.file.path().to_owned())
             .chain(vectors)
+            .chain(companions)
             .collect()
     }
 
-    /// Whether damage was found since it was opened.
+    /// Whether damage was found since it was opened; not in its companions, which nobody depends on.
     pub fn is_quarantined(&self) -> bool {
         self.documents.file.is_damaged() || self.vectors.iter().any(|vectors| vectors.file.is_damaged())
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::CompanionKind;
+
 /// What a file in `segments/` is, by its name. Numbers are in lower-case hexadecimal with 16 digits,
 /// generations in decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +27,14 @@ pub enum SegmentFile {
         /// The last commit whose deletions it holds.
         sequence: u64,
     },
+    /// `0000000000000007-g2.codes`, `0000000000000007-g2.graph`, `0000000000000007.filter`: what follows from
+    /// the files above.
+    Companion {
+        /// The segment.
+        number: u64,
+        /// What it holds.
+        kind: CompanionKind,
+    },
 }
 
 /// The ending of files that are being written: one found at opening is left from a crash.
@@ -45,11 +55,23 @@ impl SegmentFile {
             (None, "doc") => Some(SegmentFile::Documents {
                 number: hexadecimal(stem)?,
             }),
-            (Some((number, generation)), "vec") => {
-                let digits = generation.strip_prefix('g')?;
-                let file = SegmentFile::Vectors {
-                    number: hexadecimal(number)?,
-                    generation: digits.parse().ok()?,
+            (None, "filter") => Some(SegmentFile::Companion {
+                number: hexadecimal(stem)?,
+                kind: CompanionKind::Filter,
+            }),
+            (Some((number, generation)), "vec" | "codes" | "graph") => {
+                let number = hexadecimal(number)?;
+                let generation = generation.strip_prefix('g')?.parse().ok()?;
+                let file = match ending {
+                    "vec" => SegmentFile::Vectors { number, generation },
+                    "codes" => SegmentFile::Companion {
+                        number,
+                        kind: CompanionKind::Codes { generation },
+                    },
+                    _ => SegmentFile::Companion {
+                        number,
+                        kind: CompanionKind::Graph { generation },
+                    },
                 };
                 (file.to_string() == name).then_some(file)
             }
@@ -66,7 +88,8 @@ impl SegmentFile {
         match *self {
             SegmentFile::Documents { number }
             | SegmentFile::Vectors { number, .. }
-            | SegmentFile::Deletions { number, .. } => number,
+            | SegmentFile::Deletions { number, .. }
+            | SegmentFile::Companion { number, .. } => number,
         }
     }
 }
@@ -77,6 +100,11 @@ impl fmt::Display for SegmentFile {
             SegmentFile::Documents { number } => write!(f, "{number:016x}.doc"),
             SegmentFile::Vectors { number, generation } => write!(f, "{number:016x}-g{generation}.vec"),
             SegmentFile::Deletions { number, sequence } => write!(f, "{number:016x}-{sequence:016x}.del"),
+            SegmentFile::Companion { number, kind } => match kind {
+                CompanionKind::Codes { generation } => write!(f, "{number:016x}-g{generation}.codes"),
+                CompanionKind::Graph { generation } => write!(f, "{number:016x}-g{generation}.graph"),
+                CompanionKind::Filter => write!(f, "{number:016x}.filter"),
+            },
         }
     }
 }
@@ -97,6 +125,18 @@ mod tests {
                 number: 3,
                 sequence: 420,
             },
+            SegmentFile::Companion {
+                number: 4,
+                kind: CompanionKind::Codes { generation: 1 },
+            },
+            SegmentFile::Companion {
+                number: 4,
+                kind: CompanionKind::Graph { generation: 31 },
+            },
+            SegmentFile::Companion {
+                number: 5,
+                kind: CompanionKind::Filter,
+            },
         ] {
             assert_eq!(SegmentFile::parse(&file.to_string()), Some(file));
         }
@@ -110,6 +150,8 @@ mod tests {
             "000000000000001f-g+1.vec",
             "000000000000001f-1.vec",
             "000000000000001f-g1.del",
+            "000000000000001f.graph",
+            "000000000000001f-g1.filter",
             "notes.txt",
         ] {
             assert_eq!(SegmentFile::parse(name), None, "{name}");

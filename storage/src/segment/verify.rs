@@ -19,6 +19,9 @@ impl Segment {
         for vectors in &self.vectors {
             pages += vectors.file.check_all()?;
         }
+        for companion in self.companions.load().iter() {
+            pages += companion.check_all()?;
+        }
         self.verify_documents()?;
         for vectors in &self.vectors {
             for layer in 0..vectors.layout.layers {

@@ -25,7 +25,7 @@ pub(crate) fn check_versions(vfs: &dyn Vfs, folder: &Path) -> Result<()> {
             .read_at(&mut head, 0)
             .map_err(|e| Error::io("read", &path, e))?;
         match file {
-            SegmentFile::Documents { .. } | SegmentFile::Vectors { .. } => {
+            SegmentFile::Documents { .. } | SegmentFile::Vectors { .. } | SegmentFile::Companion { .. } => {
                 frame::check_version(&path, &head[..read])?
             }
             SegmentFile::Deletions { .. } => deletions::check_version(&path, &head[..read])?,

@@ -12,7 +12,7 @@ use super::{Shared, Store, locked};
 use crate::deletions::{DeletionsOf, write_deletions};
 use crate::error::{Error, Result};
 use crate::part::Part;
-use crate::segment::{SegmentFile, SegmentPlan, write_segment};
+use crate::segment::{SegmentFile, SegmentPlan, UNFINISHED, write_segment};
 use crate::wal;
 
 /// What the maintainer carries from one checkpoint to the next.
@@ -134,10 +134,12 @@ impl Shared {
         sources: &[LivePart],
     ) -> Result<Replacement> {
         let current = self.current.load();
-        let layouts = current
-            .collections
-            .get(&collection)
-            .map(|collection| Arc::clone(&collection.layouts));
+        let layouts = current.collections.get(&collection).map(|collection| {
+            (
+                Arc::clone(&collection.layouts),
+                Arc::clone(&collection.attributes),
+            )
+        });
         let sources: Vec<(LivePart, Vec<u32>)> = sources
             .iter()
             .map(|live| {
@@ -149,7 +151,7 @@ impl Shared {
             .collect();
         // A collection dropped meanwhile has no need of a segment; its parts go with it.
         let with = match layouts {
-            Some(layouts) if sources.iter().any(|(_, rows)| !rows.is_empty()) => {
+            Some((layouts, attributes)) if sources.iter().any(|(_, rows)| !rows.is_empty()) => {
                 let number = progress.next_segment;
                 progress.next_segment += 1;
                 let sources: Vec<(Part, Vec<u32>)> = sources
@@ -162,8 +164,9 @@ impl Shared {
                     layouts: &layouts,
                     sources: &sources,
                 };
-                let segment = write_segment(self.vfs(), &self.folder.segments(), &plan)?;
-                Some(Part::Segment(Arc::new(segment)))
+                let segment = Arc::new(write_segment(self.vfs(), &self.folder.segments(), &plan)?);
+                self.derive(&segment, &attributes);
+                Some(Part::Segment(segment))
             }
             _ => None,
         };
@@ -304,11 +307,15 @@ pub(super) fn sweep(shared: &Shared, named: &[String]) -> Result<Vec<PathBuf>> {
         .vfs()
         .list(&segments)
         .map_err(|error| Error::io("list", &segments, error))?;
+    // Only now: it must hold all companions that were there when the folder was listed.
+    let in_use = shared.companions_in_use();
     let mut removed = Vec::new();
     for entry in entries {
+        let finished = entry.name.strip_suffix(UNFINISHED).unwrap_or(&entry.name);
         if !entry.is_folder
             && folder::is_ours_in_segments(&entry.name)
             && !named.contains(entry.name.as_str())
+            && !in_use.contains(finished)
         {
             let path = segments.join(&entry.name);
             shared

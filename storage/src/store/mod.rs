@@ -8,6 +8,7 @@ mod batch;
 mod checkpoint;
 mod commit;
 mod compaction;
+mod companions;
 mod folder;
 mod maintenance;
 mod manifest;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use batch::{Batch, Committed, Expect};
+pub use companions::{Derive, SegmentCompanions};
 pub use record::{GenerationSpec, Vectors};
 pub use snapshot::{CollectionSnapshot, Row, Snapshot};
 pub use state::LivePart;
@@ -64,6 +66,8 @@ pub struct StoreOptions {
     pub background: bool,
     /// Allow a network file system for writing.
     pub allow_network: bool,
+    /// Makes what follows from each new segment.
+    pub derive: Option<Arc<dyn Derive>>,
 }
 
 impl Default for StoreOptions {
@@ -79,6 +83,7 @@ impl Default for StoreOptions {
             log_budget: 256 << 20,
             background: true,
             allow_network: false,
+            derive: None,
         }
     }
 }
@@ -127,6 +132,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// Whether a commit is writing for all that are queued; wakes the others when it is done.
     queue: (Mutex<commit::Queue>, Condvar),
+    /// Names of companions that are being written.
+    underway: Mutex<std::collections::HashSet<String>>,
     /// Flushes and compactions of the maintenance thread that failed.
     flush_failures: AtomicU64,
     /// Wakes writers that wait for memory.

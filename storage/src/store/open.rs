@@ -259,7 +259,10 @@ pub(super) fn load(
             let opened = (|| {
                 let segments = folder.segments();
                 let segment = match known.get(&named.number) {
-                    Some(segment) => Arc::clone(segment),
+                    Some(segment) => {
+                        segment.look_for_companions(&**vfs, &segments)?;
+                        Arc::clone(segment)
+                    }
                     None => Arc::new(Segment::open(
                         &**vfs,
                         &segments,
@@ -449,6 +452,7 @@ pub(super) fn new_shared(
         poisoned: OnceLock::new(),
         closed: AtomicBool::new(false),
         queue: (Mutex::default(), Condvar::new()),
+        underway: Mutex::default(),
         flush_failures: AtomicU64::new(0),
         flushed: (Mutex::new(()), Condvar::new()),
         lock: Mutex::new(None),

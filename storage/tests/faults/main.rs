@@ -1,5 +1,6 @@
 //! What befalls databases in the field, on the real store and a real folder. The rows are those of CASES.md.
 
+mod companions;
 mod database;
 mod descriptors;
 mod failed_writes;
