@@ -84,17 +84,17 @@ impl CollectionBuilder {
     pub fn open(self) -> Result<Collection> {
         let snapshot = self.database.store.snapshot();
         let stored = snapshot.collection(&self.name)?;
-        let schema = Schema::from_generations(&self.name, stored.generations())?;
+        let schema = Schema::of(&stored)?;
         self.check_against(&schema)?;
         #[cfg(feature = "encoder")]
         if let Some(encoder) = &self.encoder {
             self.database.engine.models.remember(encoder);
         }
         Ok(Collection {
-            database: self.database,
             number: stored.number(),
             name: Arc::clone(stored.name()),
-            schema: Arc::new(schema),
+            opened_with: self.database.engine.schema(&stored)?,
+            database: self.database,
         })
     }
 
@@ -104,6 +104,13 @@ impl CollectionBuilder {
     /// [`Error::Storage`] for a name that is taken or not allowed, [`Error::Invalid`] without `vectors` or
     /// `encoder`.
     pub fn create(self) -> Result<Collection> {
+        if self.name.starts_with(crate::pairs::RESERVED) {
+            let what = format!(
+                "names that begin with {:?} are the engine's own, unlike yours",
+                crate::pairs::RESERVED
+            );
+            return Err(Error::Invalid { what });
+        }
         let schema = self.new_schema()?;
         #[cfg(feature = "encoder")]
         let engine = Arc::clone(&self.database.engine);
@@ -123,7 +130,7 @@ impl CollectionBuilder {
             database: self.database,
             number,
             name: Arc::from(self.name),
-            schema: Arc::new(schema),
+            opened_with: Arc::new(schema),
         })
     }
 
@@ -172,6 +179,7 @@ impl CollectionBuilder {
             similarity: self.similarity.unwrap_or_default(),
             layers,
             made_by,
+            lineage: Vec::new(),
         })
     }
 
@@ -180,15 +188,8 @@ impl CollectionBuilder {
         match &self.encoder {
             Some(encoder) => {
                 encoder.validate()?;
-                let identity = encoder.identity();
                 let layers = encoder.settings().layers.iter().map(usize::to_string).collect();
-                let settings = Box::new(encoder.settings().clone());
-                let made_by = MadeBy::Encoder {
-                    hash: identity.hash,
-                    name: identity.name,
-                    settings,
-                };
-                Ok((encoder.dimension(), layers, made_by))
+                Ok((encoder.dimension(), layers, MadeBy::encoder(encoder)))
             }
             None => self.made_by_caller(),
         }
@@ -234,7 +235,8 @@ impl CollectionBuilder {
         if let Some(encoder) = &self.encoder {
             let given = encoder.identity();
             match &schema.made_by {
-                MadeBy::Encoder { hash, .. } if *hash == given.hash => {}
+                MadeBy::Encoder { hash, .. }
+                    if *hash == given.hash || schema.lineage.contains(&given.hash) => {}
                 _ => return foreign(crate::schema::describe_encoder(&given.name, &given.hash)),
             }
         }
@@ -281,7 +283,8 @@ pub struct Collection {
     pub(crate) database: Database,
     pub(crate) number: u32,
     pub(crate) name: Arc<str>,
-    pub(crate) schema: Arc<Schema>,
+    /// What it is called by after it was dropped.
+    opened_with: Arc<Schema>,
 }
 
 impl Collection {
@@ -290,42 +293,53 @@ impl Collection {
         &self.name
     }
 
+    /// The database it belongs to.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The schema of the generation that answers now.
+    pub(crate) fn schema(&self) -> Arc<Schema> {
+        let snapshot = self.database.store.snapshot();
+        let current = snapshot
+            .collection_number(self.number)
+            .and_then(|collection| self.database.engine.schema(&collection).ok());
+        current.unwrap_or_else(|| Arc::clone(&self.opened_with))
+    }
+
     /// Components of a vector, `D`.
     pub fn dimension(&self) -> usize {
-        self.schema.dimension()
+        self.schema().dimension()
     }
 
     /// The names of its layers, `m` of them.
-    pub fn layers(&self) -> &[String] {
-        &self.schema.layers
+    pub fn layers(&self) -> Vec<String> {
+        self.schema().layers.clone()
     }
 
     /// The type of a stored component.
     pub fn element(&self) -> Element {
-        self.schema.layout.element
+        self.schema().layout.element
     }
 
     /// How vectors are compared.
     pub fn similarity(&self) -> Similarity {
-        self.schema.similarity
+        self.schema().similarity
     }
 
     /// What made its vectors: the identity of its encoder, or the label of the caller's.
     pub fn generation(&self) -> String {
-        match &self.schema.made_by {
-            MadeBy::Label(label) => label.clone(),
-            MadeBy::Encoder { hash, .. } => hash.clone(),
-        }
+        self.schema().made_by.identity().to_owned()
     }
 
     /// The same for people: the encoder's name and the first digits of its identity, or the label.
     pub fn made_by(&self) -> String {
-        self.schema.made_by.describe()
+        self.schema().made_by.describe()
     }
 
     /// Whether it has an encoder, so that it takes texts and questions.
     pub fn has_encoder(&self) -> bool {
-        matches!(self.schema.made_by, MadeBy::Encoder { .. })
+        matches!(self.schema().made_by, MadeBy::Encoder { .. })
     }
 
     /// Its encoder, loaded from the database's own copy if need be.
@@ -334,7 +348,7 @@ impl Collection {
     /// [`Error::NoEncoder`], [`Error::MissingModel`], [`Error::Model`].
     #[cfg(feature = "encoder")]
     pub fn encoder(&self) -> Result<Encoder> {
-        self.database.engine.encoder(&self.name, &self.schema.made_by)
+        self.database.engine.encoder(&self.name, &self.schema().made_by)
     }
 
     /// The collection as of the last commit.
@@ -342,9 +356,7 @@ impl Collection {
     /// # Errors
     /// [`Error::Storage`] if it has been dropped.
     pub fn snapshot(&self) -> Result<CollectionSnapshot> {
-        self.database
-            .snapshot()
-            .of_number(self.number, &self.name, &self.schema)
+        self.database.snapshot().of_number(self.number, &self.name)
     }
 
     /// Number of documents.
@@ -391,6 +403,16 @@ impl Collection {
         let mut transaction = self.database.begin();
         transaction.delete(self, id)?;
         Ok(transaction.commit()?.deleted > 0)
+    }
+
+    /// Commits one question with a document that answers it.
+    ///
+    /// # Errors
+    /// As [`crate::Transaction::pair`] and [`crate::Transaction::commit`].
+    pub fn pair(&self, question: impl Into<String>, document: impl Into<Id>) -> Result<()> {
+        let mut transaction = self.database.begin();
+        transaction.pair(self, question, document)?;
+        transaction.commit().map(|_| ())
     }
 
     /// Searches in words: the text is encoded by the collection's own encoder.

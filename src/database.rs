@@ -1,7 +1,8 @@
 //! The database: one folder, its collections, its worker threads.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use rayon::ThreadPool;
@@ -10,6 +11,7 @@ use stratal_storage::{Opened, Statistics, Store, StoreOptions, Verification};
 use crate::collection::CollectionBuilder;
 #[cfg(feature = "encoder")]
 use crate::models::Models;
+use crate::schema::Schema;
 use crate::{Result, Snapshot, Transaction};
 
 /// An open database. Cheap to clone, usable from any thread; one process at a time writes.
@@ -26,11 +28,31 @@ pub struct Database {
 pub(crate) struct Engine {
     threads: usize,
     pool: OnceLock<Arc<ThreadPool>>,
+    /// By numbers of collection and generation, neither of which is given twice.
+    schemas: Mutex<HashMap<(u32, u32), Arc<Schema>>>,
+    /// Commits of documents share it; whoever lets another generation answer has it alone, so that no commit
+    /// brings vectors of the one before.
+    pub cutover: RwLock<()>,
     #[cfg(feature = "encoder")]
     pub models: Models,
 }
 
 impl Engine {
+    /// The schema by which a collection answers in a snapshot.
+    pub fn schema(&self, collection: &stratal_storage::CollectionSnapshot) -> Result<Arc<Schema>> {
+        let generation = collection
+            .current()
+            .map_or(0, |current| current.layout.generation);
+        let key = (collection.number(), generation);
+        let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(schema) = schemas.get(&key) {
+            return Ok(Arc::clone(schema));
+        }
+        let schema = Arc::new(Schema::of(collection)?);
+        schemas.insert(key, Arc::clone(&schema));
+        Ok(schema)
+    }
+
     /// The database's own worker threads, started at first use.
     pub fn pool(&self) -> Result<Arc<ThreadPool>> {
         if let Some(pool) = self.pool.get() {
@@ -130,6 +152,8 @@ impl DatabaseOptions {
         let engine = Arc::new(Engine {
             threads: self.threads,
             pool: OnceLock::new(),
+            schemas: Mutex::default(),
+            cutover: RwLock::default(),
             #[cfg(feature = "encoder")]
             models: Models::new(store.models_folder()),
         });
@@ -185,11 +209,7 @@ impl Database {
 
     /// The names of the collections, in the order they were created.
     pub fn collections(&self) -> Vec<String> {
-        self.store
-            .snapshot()
-            .collections()
-            .map(|collection| collection.name().to_string())
-            .collect()
+        crate::snapshot::names(&self.store.snapshot())
     }
 
     /// A transaction over any of the database's collections.
@@ -209,9 +229,11 @@ impl Database {
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         #[cfg(feature = "encoder")]
         let _changing = self.engine.models.changing();
-        let collection = self.store.snapshot().collection(name)?;
+        let snapshot = self.store.snapshot();
+        let collection = snapshot.collection(name)?;
         let mut batch = stratal_storage::Batch::new();
         batch.drop_collection((collection.number(), collection.name()));
+        crate::pairs::drop_with(&snapshot, collection.number(), &mut batch);
         self.store.commit(batch)?;
         #[cfg(feature = "encoder")]
         self.engine.models.remove_unused(&self.store.snapshot())?;
@@ -255,7 +277,11 @@ impl Database {
     /// # Errors
     /// [`crate::Error::Storage`].
     pub fn statistics(&self) -> Result<Statistics> {
-        Ok(self.store.statistics()?)
+        let mut statistics = self.store.statistics()?;
+        statistics
+            .collections
+            .retain(|collection| !collection.name.starts_with(crate::pairs::RESERVED));
+        Ok(statistics)
     }
 
     /// What opening found: commits replayed, leftovers removed, foreign files.

@@ -76,6 +76,16 @@ pub enum Error {
         /// What the collection would take.
         remedy: &'static str,
     },
+    /// A pair names a document that is not there.
+    #[error(
+        "there is no document {id} in {collection:?} for the question to be answered by: add it first, or with it"
+    )]
+    NoDocument {
+        /// The collection.
+        collection: String,
+        /// The id asked for.
+        id: crate::Id,
+    },
     /// Vectors or a query of another encoder than the collection's.
     #[error(
         "the collection {collection:?} holds vectors of {stored}, and these are of {given}: they cannot be compared; open it with its own encoder, or re-embed it"

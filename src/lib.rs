@@ -59,7 +59,10 @@ mod error;
 pub mod ingest;
 #[cfg(feature = "encoder")]
 mod models;
+mod pairs;
 mod query;
+#[cfg(feature = "encoder")]
+mod reembedding;
 mod schema;
 mod snapshot;
 mod transaction;
@@ -72,7 +75,10 @@ pub use encoder::{
     Embeddings, EncodeOptions, Encoder, EncoderSettings, Identity, ModelError, Passage, Pooling, Template,
 };
 pub use error::{Error, Result};
+pub use pairs::Pair;
 pub use query::{BatchSearch, Field, Hit, Search};
+#[cfg(feature = "encoder")]
+pub use reembedding::{GenerationInfo, ReembedProgress, ReembedReport, Reembedding};
 pub use schema::Similarity;
 pub use snapshot::{CollectionSnapshot, Snapshot, StoredDocument};
 pub use stratal_storage::{

@@ -111,10 +111,11 @@ impl Models {
         };
         let mut used = Vec::new();
         for collection in snapshot.collections() {
-            let schema =
-                crate::schema::Schema::from_generations(collection.name(), collection.generations())?;
-            if let MadeBy::Encoder { hash, .. } = schema.made_by {
-                used.push(hash);
+            for generation in collection.generations() {
+                let schema = crate::schema::Schema::of_generation(collection.name(), generation)?;
+                if let MadeBy::Encoder { hash, .. } = schema.made_by {
+                    used.push(hash);
+                }
             }
         }
         let entries = match std::fs::read_dir(&self.folder) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use half::f16;
 use serde::{Deserialize, Serialize};
-use stratal_storage::{GenerationSpec, Layout};
+use stratal_storage::{CollectionSnapshot, GenerationSpec, Layout};
 
 use crate::{Element, Error, Result};
 
@@ -47,6 +47,17 @@ pub(crate) enum MadeBy {
 }
 
 impl MadeBy {
+    /// An encoder as it is now.
+    #[cfg(feature = "encoder")]
+    pub fn encoder(encoder: &crate::Encoder) -> MadeBy {
+        let identity = encoder.identity();
+        MadeBy::Encoder {
+            hash: identity.hash,
+            name: identity.name,
+            settings: Box::new(encoder.settings().clone()),
+        }
+    }
+
     /// Refuses vectors of another state. A plain slice says nothing of the model that made it, so a collection
     /// with an encoder wants to be told.
     pub fn accept(&self, collection: &str, given: Option<&str>) -> Result<()> {
@@ -70,6 +81,14 @@ impl MadeBy {
         })
     }
 
+    /// The encoder's hash or the caller's label.
+    pub fn identity(&self) -> &str {
+        match self {
+            MadeBy::Label(label) => label,
+            MadeBy::Encoder { hash, .. } => hash,
+        }
+    }
+
     /// For messages: the name, and the hash where there is one.
     pub fn describe(&self) -> String {
         match self {
@@ -91,6 +110,9 @@ pub(crate) struct Schema {
     pub similarity: Similarity,
     pub layers: Vec<String>,
     pub made_by: MadeBy,
+    /// The encoders that this one was trained from in this collection, the first first: a program that opens the
+    /// collection with one of them means this one.
+    pub lineage: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,6 +120,8 @@ struct Attributes {
     similarity: Similarity,
     layers: Vec<String>,
     made_by: MadeBy,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lineage: Vec<String>,
 }
 
 impl Schema {
@@ -106,6 +130,7 @@ impl Schema {
             similarity: self.similarity,
             layers: self.layers.clone(),
             made_by: self.made_by.clone(),
+            lineage: self.lineage.clone(),
         };
         let attributes = serde_json::to_value(attributes).map_err(|error| Error::Invalid {
             what: format!("the schema cannot be written: {error}"),
@@ -116,13 +141,21 @@ impl Schema {
         })
     }
 
-    pub fn from_generations(collection: &str, generations: &[GenerationSpec]) -> Result<Schema> {
+    /// The schema of the generation that answers.
+    pub fn of(collection: &CollectionSnapshot) -> Result<Schema> {
+        match collection.current() {
+            Some(generation) => Schema::of_generation(collection.name(), generation),
+            None => Err(Error::Invalid {
+                what: format!("the collection {:?} has no generation", collection.name()),
+            }),
+        }
+    }
+
+    /// The schema of any generation.
+    pub fn of_generation(collection: &str, generation: &GenerationSpec) -> Result<Schema> {
         let unreadable = |why: String| Error::Invalid {
             what: format!("the schema of the collection {collection:?} cannot be read: {why}"),
         };
-        let generation = generations
-            .first()
-            .ok_or_else(|| unreadable("it has no generation".to_owned()))?;
         let attributes: Attributes = serde_json::from_value(generation.attributes.clone())
             .map_err(|error| unreadable(error.to_string()))?;
         if attributes.layers.len() != generation.layout.layers as usize {
@@ -133,6 +166,7 @@ impl Schema {
             similarity: attributes.similarity,
             layers: attributes.layers,
             made_by: attributes.made_by,
+            lineage: attributes.lineage,
         })
     }
 

@@ -7,6 +7,7 @@ use stratal_storage::Row;
 
 use crate::database::Engine;
 use crate::document::Payload;
+use crate::pairs;
 use crate::query::{BatchSearch, Search};
 use crate::schema::Schema;
 use crate::{Error, Id, Result, Similarity, Source};
@@ -24,6 +25,7 @@ pub struct CollectionSnapshot {
     pub(crate) engine: Arc<Engine>,
     pub(crate) inner: stratal_storage::CollectionSnapshot,
     pub(crate) schema: Arc<Schema>,
+    pub(crate) pairs: Option<stratal_storage::CollectionSnapshot>,
 }
 
 /// A document as it is stored.
@@ -51,10 +53,7 @@ impl Snapshot {
 
     /// The names of its collections.
     pub fn collections(&self) -> Vec<String> {
-        self.inner
-            .collections()
-            .map(|collection| collection.name().to_string())
-            .collect()
+        names(&self.inner)
     }
 
     /// The collection of that name.
@@ -65,32 +64,32 @@ impl Snapshot {
         self.wrap(self.inner.collection(name)?)
     }
 
-    /// The collection of a handle, whose schema is known already.
-    pub(crate) fn of_number(
-        &self,
-        number: u32,
-        name: &str,
-        schema: &Arc<Schema>,
-    ) -> Result<CollectionSnapshot> {
+    /// The collection of a handle.
+    pub(crate) fn of_number(&self, number: u32, name: &str) -> Result<CollectionSnapshot> {
         let unknown = || stratal_storage::Error::UnknownCollection {
             name: name.to_owned(),
             similar: None,
         };
-        Ok(CollectionSnapshot {
-            engine: Arc::clone(&self.engine),
-            inner: self.inner.collection_number(number).ok_or_else(unknown)?,
-            schema: Arc::clone(schema),
-        })
+        self.wrap(self.inner.collection_number(number).ok_or_else(unknown)?)
     }
 
     fn wrap(&self, inner: stratal_storage::CollectionSnapshot) -> Result<CollectionSnapshot> {
-        let schema = Arc::new(Schema::from_generations(inner.name(), inner.generations())?);
+        let pairs = pairs::number_of(&self.inner, inner.number());
         Ok(CollectionSnapshot {
+            pairs: pairs.and_then(|number| self.inner.collection_number(number)),
+            schema: self.engine.schema(&inner)?,
             engine: Arc::clone(&self.engine),
             inner,
-            schema,
         })
     }
+}
+
+/// The names of the collections that users made.
+pub(crate) fn names(snapshot: &stratal_storage::Snapshot) -> Vec<String> {
+    let names = snapshot
+        .collections()
+        .map(|collection| collection.name().to_string());
+    names.filter(|name| !name.starts_with(pairs::RESERVED)).collect()
 }
 
 impl CollectionSnapshot {

@@ -1,11 +1,13 @@
 //! Transactions: any number of documents and collections, committed together or not at all.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use stratal_storage::{Batch, Committed, Expect, Vectors};
 
+use crate::pairs;
 use crate::schema::{MadeBy, Schema};
-use crate::{Collection, Database, Document, Error, Id, Result};
+use crate::{Collection, Database, Document, Error, Id, Pair, Result};
 
 /// A transaction. Dropping it aborts it; nothing is encoded or written before [`Transaction::commit`].
 ///
@@ -28,6 +30,11 @@ enum Step {
         collection: Target,
         id: Id,
         expected: Option<u64>,
+    },
+    Pair {
+        collection: Target,
+        pair: Pair,
+        kept: bool,
     },
 }
 
@@ -87,6 +94,52 @@ impl Transaction {
         self.remove(collection, id.into(), Some(version))
     }
 
+    /// Adds a question with a document that answers it, for the collection's encoder to learn from. The same pair
+    /// twice is one. Its document must be there at the commit; deleted later, it takes no pair along, but nobody
+    /// learns from a pair without a document.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a blank or overlong question, or a collection of another database.
+    pub fn pair(
+        &mut self,
+        collection: &Collection,
+        question: impl Into<String>,
+        document: impl Into<Id>,
+    ) -> Result<()> {
+        self.pair_step(collection, question.into(), document.into(), true)
+    }
+
+    /// Takes a pair out again; one that is not there is no error.
+    ///
+    /// # Errors
+    /// As [`Transaction::pair`].
+    pub fn unpair(
+        &mut self,
+        collection: &Collection,
+        question: impl Into<String>,
+        document: impl Into<Id>,
+    ) -> Result<()> {
+        self.pair_step(collection, question.into(), document.into(), false)
+    }
+
+    fn pair_step(
+        &mut self,
+        collection: &Collection,
+        question: String,
+        document: Id,
+        kept: bool,
+    ) -> Result<()> {
+        let pair = Pair { question, document };
+        pair.check()?;
+        let collection = self.target(collection)?;
+        self.steps.push(Step::Pair {
+            collection,
+            pair,
+            kept,
+        });
+        Ok(())
+    }
+
     /// Number of operations.
     pub fn len(&self) -> usize {
         self.steps.len()
@@ -103,7 +156,16 @@ impl Transaction {
     /// [`Error::Storage`] with the rule that does not hold (an id that exists, another version, a dropped
     /// collection), or a full disk; [`Error::Model`]. Nothing has been changed then.
     pub fn commit(mut self) -> Result<Committed> {
-        self.encode()?;
+        let engine = Arc::clone(&self.database.engine);
+        // Another generation may come to answer while texts are encoded for the one before.
+        let _no_cutover = loop {
+            self.encode()?;
+            let no_cutover = engine.cutover.read().unwrap_or_else(PoisonError::into_inner);
+            if !self.catch_up()? {
+                break no_cutover;
+            }
+        };
+        self.check_pairs()?;
         let mut batch = Batch::new();
         for step in self.steps {
             match step {
@@ -133,9 +195,63 @@ impl Transaction {
                 } => {
                     batch.delete((collection.number, &collection.name), id, expected);
                 }
+                Step::Pair {
+                    collection,
+                    pair,
+                    kept,
+                } => {
+                    let (number, name) = pairs::collection_of(&self.database, collection.number)?;
+                    match kept {
+                        true => {
+                            let payload = Arc::from(pair.to_payload()?);
+                            batch.put((number, &name), pair.key(), Expect::Any, payload, Vec::new());
+                        }
+                        false => batch.delete((number, &name), pair.key(), None),
+                    }
+                }
             }
         }
         Ok(self.database.store.commit(batch)?)
+    }
+
+    /// Refuses pairs whose document is neither stored nor put by this transaction.
+    fn check_pairs(&self) -> Result<()> {
+        let snapshot = self.database.store.snapshot();
+        let mut changed: HashMap<(u32, &Id), bool> = HashMap::new();
+        for step in &self.steps {
+            match step {
+                Step::Put {
+                    collection, document, ..
+                } => drop(changed.insert((collection.number, &document.id), true)),
+                Step::Delete { collection, id, .. } => drop(changed.insert((collection.number, id), false)),
+                Step::Pair { .. } => {}
+            }
+        }
+        for step in &self.steps {
+            let Step::Pair {
+                collection,
+                pair,
+                kept: true,
+            } = step
+            else {
+                continue;
+            };
+            let stored = || match snapshot.collection_number(collection.number) {
+                Some(stored) => Ok::<_, Error>(stored.find(&pair.document)?.is_some()),
+                None => Ok(false),
+            };
+            let there = match changed.get(&(collection.number, &pair.document)) {
+                Some(&there) => there,
+                None => stored()?,
+            };
+            if !there {
+                return Err(Error::NoDocument {
+                    collection: collection.name.to_string(),
+                    id: pair.document.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn put(&mut self, collection: &Collection, mut document: Document, expect: Expect) -> Result<()> {
@@ -163,6 +279,35 @@ impl Transaction {
         Ok(())
     }
 
+    /// Takes the vectors of an earlier generation out of documents that have text to be encoded again. Returns
+    /// whether there were any.
+    fn catch_up(&mut self) -> Result<bool> {
+        let snapshot = self.database.store.snapshot();
+        let mut found = false;
+        for step in &mut self.steps {
+            let Step::Put {
+                collection,
+                document,
+                stored,
+                ..
+            } = step
+            else {
+                continue;
+            };
+            let current = snapshot.collection_number(collection.number);
+            let Some(current) = current.filter(|now| {
+                now.current().map(|spec| spec.layout.generation) != Some(collection.schema.layout.generation)
+            }) else {
+                continue;
+            };
+            collection.schema = self.database.engine.schema(&current)?;
+            check_text(collection, document)?;
+            *stored = None;
+            found = true;
+        }
+        Ok(found)
+    }
+
     fn remove(&mut self, collection: &Collection, id: Id, expected: Option<u64>) -> Result<()> {
         let collection = self.target(collection)?;
         self.steps.push(Step::Delete {
@@ -184,7 +329,7 @@ impl Transaction {
         Ok(Target {
             number: collection.number,
             name: Arc::clone(&collection.name),
-            schema: Arc::clone(&collection.schema),
+            schema: collection.schema(),
         })
     }
 
@@ -222,7 +367,7 @@ impl Transaction {
                         title: document.title.as_deref(),
                         text: document.text.as_deref().unwrap_or_default(),
                     }),
-                    Step::Delete { .. } => None,
+                    Step::Delete { .. } | Step::Pair { .. } => None,
                 })
                 .collect();
             let embeddings = encoder.encode_documents(&passages, &EncodeOptions::default())?;

@@ -527,6 +527,82 @@ fn ctrl_c_ends_it_within_a_second_and_the_next_run_goes_on() {
     place.run(&["verify", "db"]).ok();
 }
 
+// B69
+#[cfg(unix)]
+#[test]
+fn ctrl_c_is_heard_while_standard_input_is_silent_and_a_second_one_ends_it_at_once() {
+    let place = Place::new();
+    let mut child = place
+        .command(&["add", "db", "-", "-c", "notes"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "{{\"id\":1,\"text\":\"the first\"}}").unwrap();
+    stdin.write_all(b"{\"id\":2,\"text\":\"half a l").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    let asked = std::time::Instant::now();
+    let interrupt = |id: u32| {
+        Command::new("kill")
+            .args(["-INT", &id.to_string()])
+            .status()
+            .unwrap()
+    };
+    assert!(interrupt(child.id()).success());
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    assert!(
+        asked.elapsed() < std::time::Duration::from_secs(2),
+        "{:?}",
+        asked.elapsed()
+    );
+    drop(stdin);
+    assert_eq!(ran.code, Some(3), "{} {}", ran.out, ran.err);
+    assert!(ran.err.contains("stopped"), "{}", ran.err);
+    place.run(&["verify", "db"]).ok();
+    let got = place.run(&["get", "db", "2", "--number"]);
+    assert_eq!(got.code, Some(5), "half a line is no document: {}", got.out);
+}
+
+// B91
+#[test]
+fn another_encoder_takes_over_and_can_be_gone_back_from() {
+    let place = Place::with_documents(30);
+    let foreseen = place
+        .run(&["reembed", "db", "--pooling", "cls", "--dry-run"])
+        .ok();
+    assert!(
+        foreseen.out.contains("30 to encode of 30 documents"),
+        "{}",
+        foreseen.out
+    );
+    let report = place.run(&["reembed", "db", "--pooling", "cls", "--json"]).ok();
+    let report: serde_json::Value = serde_json::from_str(&report.out).unwrap();
+    assert_eq!(report["cut_over"], true);
+    assert_eq!(report["encoded"], 30);
+    let listed = place.run(&["generations", "db"]).ok();
+    assert_eq!(listed.out.lines().count(), 2, "{}", listed.out);
+    assert!(
+        listed.out.lines().nth(1).unwrap().ends_with("answers"),
+        "{}",
+        listed.out
+    );
+    let hits = place.run(&["search", "db", "passage number 7", "--json"]).ok();
+    assert!(!hits.out.is_empty());
+    place
+        .run(&["generations", "db", "--roll-back", "9"])
+        .fails(1, "no generation 9");
+    place.run(&["generations", "db", "--roll-back", "1"]).ok();
+    place
+        .run(&["generations", "db", "--drop", "1"])
+        .fails(1, "answers");
+    let listed = place.run(&["generations", "db", "--drop", "2", "--json"]).ok();
+    let listed: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    place.run(&["verify", "db"]).ok();
+}
+
 #[test]
 fn help_teaches_and_completions_are_there() {
     let place = Place::new();

@@ -648,3 +648,93 @@ fn one_transaction_over_two_collections_is_atomic() {
     ));
     assert_eq!(db.collections(), ["b"]);
 }
+
+#[test]
+fn pairs_are_committed_with_their_documents_and_go_with_their_collection() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("db");
+    let db = Database::create(&path).unwrap();
+    let notes = db
+        .collection("notes")
+        .vectors(1, ["v"], Element::F32)
+        .create()
+        .unwrap();
+    let other = db
+        .collection("other")
+        .vectors(1, ["v"], Element::F32)
+        .create()
+        .unwrap();
+    let mut tx = db.begin();
+    tx.pair(&notes, "what is it?", "a").unwrap();
+    tx.insert(&notes, Document::new("a").vector(vec![1.0])).unwrap();
+    tx.insert(&notes, Document::new(7u64).vector(vec![1.0])).unwrap();
+    tx.pair(&notes, "which number?", 7u64).unwrap();
+    tx.pair(&notes, "what is it?", "a").unwrap();
+    tx.commit().unwrap();
+    let pairs = |notes: &stratal::Collection| notes.snapshot().unwrap().pairs().unwrap();
+    assert_eq!(pairs(&notes).len(), 2);
+    let held = notes.snapshot().unwrap();
+    // The whole transaction fails with a pair that names nothing.
+    let mut tx = db.begin();
+    tx.insert(&notes, Document::new("b").vector(vec![1.0])).unwrap();
+    tx.delete(&notes, "a").unwrap();
+    tx.pair(&notes, "gone?", "a").unwrap();
+    let refused = tx.commit().unwrap_err();
+    assert!(
+        matches!(&refused, Error::NoDocument { id, .. } if *id == Id::from("a")),
+        "{refused}"
+    );
+    assert!(notes.get("b").unwrap().is_none());
+    for wrong in ["", " \n"] {
+        assert!(notes.pair(wrong, "a").is_err());
+    }
+    assert!(notes.pair("x".repeat(70_000), "a").is_err());
+    assert!(matches!(
+        notes.pair("text or number?", "7"),
+        Err(Error::NoDocument { .. })
+    ));
+    assert!(notes.delete("a").unwrap());
+    assert_eq!(pairs(&notes).len(), 2, "a pair outlives its document");
+    db.close().unwrap();
+    drop((notes, other, db));
+
+    let db = Database::open(&path).unwrap();
+    let notes = db.collection("notes").open().unwrap();
+    assert_eq!(
+        pairs(&notes),
+        [
+            stratal::Pair {
+                question: "which number?".into(),
+                document: Id::from(7u64)
+            },
+            stratal::Pair {
+                question: "what is it?".into(),
+                document: Id::from("a")
+            },
+        ]
+    );
+    assert_eq!(db.collections(), ["notes", "other"]);
+    assert_eq!(db.snapshot().collections(), ["notes", "other"]);
+    assert_eq!(db.statistics().unwrap().collections.len(), 2);
+    assert!(
+        db.collection("stratal:pairs:1")
+            .vectors(1, ["v"], Element::F32)
+            .create()
+            .is_err()
+    );
+    let mut tx = db.begin();
+    tx.unpair(&notes, "what is it?", "a").unwrap();
+    tx.commit().unwrap();
+    assert_eq!(notes.snapshot().unwrap().pair_count(), 1);
+    db.compact().unwrap();
+    assert_eq!(notes.snapshot().unwrap().pair_count(), 1);
+    db.drop_collection("notes").unwrap();
+    let again = db
+        .collection("notes")
+        .vectors(1, ["v"], Element::F32)
+        .create()
+        .unwrap();
+    assert_eq!(again.snapshot().unwrap().pair_count(), 0);
+    assert_eq!(held.pairs().unwrap().len(), 2, "a snapshot stays what it is");
+    assert!(db.verify().unwrap().is_sound());
+}

@@ -615,3 +615,73 @@ fn killed_at_any_point_nothing_is_lost_and_nothing_is_there_twice() {
     let notes = open(folder.path());
     assert_eq!(Ingestion::new(&notes).path(&docs).run().unwrap().encoded, 0);
 }
+
+impl Place {
+    /// A file that was last written long ago.
+    fn write_settled(&self, name: &str, content: &str) {
+        self.write(name, content);
+        let file = std::fs::File::options()
+            .write(true)
+            .open(self.folder.path().join("docs").join(name))
+            .unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        file.set_modified(long_ago).unwrap();
+    }
+
+    fn reopened(self) -> Place {
+        let Place { folder, notes } = self;
+        notes.database().close().unwrap();
+        drop(notes);
+        let notes = open(folder.path());
+        Place { folder, notes }
+    }
+}
+
+// B57
+#[test]
+fn files_of_the_same_size_and_time_are_not_read_again_unless_somebody_else_has_written() {
+    let place = Place::new();
+    place.write_settled("a.md", "# One\n\nfirst text\n");
+    place.write_settled("b.md", "# Two\n\nother text\n");
+    assert_eq!(place.add().encoded, 2);
+    // The same size and time: only a reader of the file could tell.
+    place.write_settled("a.md", "# One\n\nthird text\n");
+    let again = place.add();
+    assert_eq!(
+        (again.files, again.documents, again.unchanged, again.encoded),
+        (2, 2, 2, 0)
+    );
+    let place = place.reopened();
+    let again = place.add();
+    assert_eq!((again.unchanged, again.encoded), (2, 0), "also after reopening");
+    assert_eq!(
+        place
+            .ingestion()
+            .passage_length(PassageLength::words(40).unwrap())
+            .run()
+            .unwrap()
+            .encoded,
+        1
+    );
+
+    place.write_settled("b.md", "# Two\n\nof another length\n");
+    assert_eq!(place.add().encoded, 1, "by size");
+    let id = place.all().into_keys().next().unwrap();
+    place.notes.delete(id.as_str()).unwrap();
+    assert_eq!(place.add().encoded, 1, "what somebody else deleted comes back");
+    assert_eq!(place.all().len(), 2);
+
+    place.remove("a.md");
+    for _ in 0..2 {
+        assert_eq!(place.add().left_of_gone_files, 1, "told each time");
+    }
+    assert_eq!(place.ingestion().sync(true).run().unwrap().removed, 1);
+    assert_eq!(place.ingestion().sync(true).run().unwrap().removed, 0);
+    assert_eq!(place.all().len(), 1);
+
+    // Without the catalog all is found again from the documents.
+    std::fs::remove_dir_all(place.folder.path().join("db.stratal/catalog")).ok();
+    let place = place.reopened();
+    let again = place.add();
+    assert_eq!((again.unchanged, again.encoded), (1, 0));
+}

@@ -1,18 +1,21 @@
 //! `create` and `add`.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use serde_json::json;
 
 use super::arguments::{Add, Create, EncoderArguments};
 use super::output::{Output, bar, counted, grouped, note, seconds};
 use super::{Failure, Outcome, collection, model};
-use crate::ingest::{BadLine, FieldNames, IngestProgress, IngestReport, Ingestion, PassageLength};
-use crate::{Collection, Database, Encoder};
+use crate::ingest::{
+    BadLine, FieldNames, IngestError, IngestProgress, IngestReport, Ingestion, PassageLength,
+};
+use crate::{Collection, Database, Encoder, Error};
 
 /// Skips and problems told without `--explain`.
 const TOLD: usize = 5;
@@ -51,7 +54,7 @@ pub fn create(arguments: &Create, output: &mut Output) -> Outcome {
 }
 
 /// The encoder that the arguments describe.
-fn encoder(arguments: &EncoderArguments) -> Result<Encoder, Failure> {
+pub(super) fn encoder(arguments: &EncoderArguments) -> Result<Encoder, Failure> {
     let folder = model::folder(arguments.model.as_deref())?;
     let mut encoder = Encoder::from_folder(folder)?;
     if let Some(layers) = &arguments.encoder_layers {
@@ -121,7 +124,7 @@ pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
     }
     for path in &arguments.paths {
         ingestion = match path == Path::new("-") {
-            true => ingestion.lines("-", io::stdin()),
+            true => ingestion.lines("-", Interruptible::stdin(&cancel)?),
             false => ingestion.path(path),
         };
     }
@@ -138,6 +141,11 @@ pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
     progress_bar.finish_and_clear();
     let report = match result {
         Ok(report) => report,
+        Err(Error::Ingest(IngestError::Io { source, .. })) if is_interrupt(&source) => {
+            db.close()?;
+            note("stopped: run the same command again to go on");
+            return Err(Failure::Partly);
+        }
         Err(error) => {
             // What was committed before the error is kept; the next run goes on behind it.
             db.close()?;
@@ -176,8 +184,80 @@ fn target(db: &Database, arguments: &Add) -> Result<Collection, Failure> {
         .open()?)
 }
 
+/// Standard input, on which no read outlasts a Ctrl-C: a thread of its own waits for it.
+struct Interruptible {
+    blocks: Receiver<io::Result<Vec<u8>>>,
+    block: Vec<u8>,
+    read: usize,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Interruptible {
+    fn stdin(cancel: &Arc<AtomicBool>) -> Result<Interruptible, Failure> {
+        const BLOCK_BYTES: usize = 64 * 1024;
+        let (send, blocks) = crossbeam_channel::bounded(1);
+        std::thread::Builder::new()
+            .name("stratal-stdin".to_owned())
+            .spawn(move || {
+                let mut stdin = io::stdin().lock();
+                loop {
+                    let mut block = vec![0; BLOCK_BYTES];
+                    let read = stdin.read(&mut block).map(|read| {
+                        block.truncate(read);
+                        block
+                    });
+                    let last = !matches!(&read, Ok(block) if !block.is_empty());
+                    if send.send(read).is_err() || last {
+                        return;
+                    }
+                }
+            })
+            .map_err(|error| Failure::invalid(format!("cannot read standard input: {error}")))?;
+        Ok(Interruptible {
+            blocks,
+            block: Vec::new(),
+            read: 0,
+            cancel: Arc::clone(cancel),
+        })
+    }
+}
+
+impl Read for Interruptible {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.block.len() {
+            match self.blocks.recv_timeout(Duration::from_millis(50)) {
+                Ok(block) => {
+                    self.block = block?;
+                    self.read = 0;
+                    if self.block.is_empty() {
+                        return Ok(0);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(0),
+                Err(RecvTimeoutError::Timeout) if self.cancel.load(Ordering::Relaxed) => {
+                    return Err(io::Error::other(Interrupted));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        let length = out.len().min(self.block.len() - self.read);
+        out[..length].copy_from_slice(&self.block[self.read..self.read + length]);
+        self.read += length;
+        Ok(length)
+    }
+}
+
+/// Why a read of standard input ended: neither its end nor a failure.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Interrupted;
+
+fn is_interrupt(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Interrupted>())
+}
+
 /// The first Ctrl-C asks the run to stop, the second ends the process; nothing acknowledged is lost either way.
-fn listen_for_interrupts(cancel: &Arc<AtomicBool>) -> Outcome {
+pub(super) fn listen_for_interrupts(cancel: &Arc<AtomicBool>) -> Outcome {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(cancel))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(cancel)))

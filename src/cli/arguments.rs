@@ -43,6 +43,10 @@ pub enum Command {
     Verify(Verify),
     /// Give the space of deleted documents back
     Compact(Compact),
+    /// Have another encoder make all vectors, beside readers and writers, and let it answer from one commit on
+    Reembed(Reembed),
+    /// List a collection's sets of vectors; go back to an earlier one, or drop one
+    Generations(Generations),
     /// Write a collection as JSON lines with vectors, or its vectors as .npy
     Export(Export),
     /// Read documents with vectors: JSON lines as `export` writes them, or .npy
@@ -324,6 +328,41 @@ pub struct Compact {
     /// This collection only
     #[arg(long, short)]
     pub collection: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Reembed {
+    /// The database's directory
+    pub database: PathBuf,
+    /// The collection (may be left out if there is one only)
+    #[arg(long, short)]
+    pub collection: Option<String>,
+    #[command(flatten)]
+    pub encoder: EncoderArguments,
+    /// Say what there would be to do, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Generations {
+    /// The database's directory
+    pub database: PathBuf,
+    /// The collection (may be left out if there is one only)
+    #[arg(long, short)]
+    pub collection: Option<String>,
+    /// Let this generation answer again; documents that came since get its vectors first
+    #[arg(long, value_name = "NUMBER", conflicts_with = "drop")]
+    pub roll_back: Option<u32>,
+    /// Drop this generation, its space and its encoder
+    #[arg(long, value_name = "NUMBER")]
+    pub drop: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

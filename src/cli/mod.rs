@@ -5,6 +5,7 @@ mod arguments;
 mod documents;
 mod model;
 mod output;
+mod reembed;
 mod search;
 mod transfer;
 mod upkeep;
@@ -112,6 +113,8 @@ fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Stat(arguments) => upkeep::stat(&arguments, output),
         Command::Verify(arguments) => upkeep::verify(&arguments, output),
         Command::Compact(arguments) => upkeep::compact(&arguments, output),
+        Command::Reembed(arguments) => reembed::reembed(&arguments, output),
+        Command::Generations(arguments) => reembed::generations(&arguments, output),
         Command::Export(arguments) => transfer::export(&arguments, output),
         Command::Import(arguments) => transfer::import(&arguments, output),
         Command::Model(arguments::Model::Fetch { name, again }) => model::fetch(&name, again, output),

@@ -127,22 +127,25 @@ impl Known {
 
     /// Sources below a folder that are no longer there.
     pub fn gone_below(&self, folder: &Path) -> Vec<String> {
-        let mut gone: Vec<String> = self
-            .by_source
-            .keys()
-            .filter(|source| {
-                let source = Path::new(&***source);
-                let missing = || {
-                    let error = source.symlink_metadata().err();
-                    error.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-                };
-                source.strip_prefix(folder).is_ok() && missing()
-            })
-            .map(|source| source.to_string())
-            .collect();
-        gone.sort();
-        gone
+        gone(folder, self.by_source.keys().map(|source| &**source))
     }
+}
+
+/// Those of the sources that were below a folder and are no longer there, sorted.
+pub(super) fn gone<'s>(folder: &Path, sources: impl Iterator<Item = &'s str>) -> Vec<String> {
+    let mut gone: Vec<String> = sources
+        .filter(|source| {
+            let source = Path::new(source);
+            let missing = || {
+                let error = source.symlink_metadata().err();
+                error.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+            };
+            source.strip_prefix(folder).is_ok() && missing()
+        })
+        .map(str::to_owned)
+        .collect();
+    gone.sort();
+    gone
 }
 
 fn key(id: &Id) -> u128 {

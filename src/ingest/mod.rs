@@ -3,6 +3,8 @@
 //! Text and Markdown become passages, each a slice of its file; JSON lines are documents already; `.npy` files are
 //! vectors. One bad file or line never stops the others: it is named, with its reason.
 
+#[cfg(feature = "encoder")]
+mod cursors;
 mod error;
 mod jsonl;
 #[cfg(feature = "encoder")]

@@ -8,15 +8,15 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::cursors::Cursors;
 use super::error::IngestError;
-use super::known::Known;
 use super::passages::PassageLength;
 use super::reading::Reading;
 use super::record::FieldNames;
 use super::report::{IngestProgress, IngestReport};
 use super::walk::walk;
 use crate::encoder::{EncodeOptions, ModelError, Passage};
-use crate::{Collection, Document, Encoder, Error, Id, Result};
+use crate::{Collection, Document, Error, Id, Result};
 
 /// Documents of a batch at most: what is lost of an interrupted run, and what is sorted by length for the encoder.
 pub(super) const BATCH_DOCUMENTS: usize = 256;
@@ -39,7 +39,8 @@ pub enum BadLine {
 ///
 /// Every document carries its source and the hash of its content. So a run that is interrupted at any point, by
 /// [`Ingestion::cancel`] or by `kill -9`, is simply run again: what is stored is not encoded again, what is missing
-/// follows, and nothing is there twice. Run again unchanged it encodes nothing; text that only moved keeps its vectors; what a
+/// follows, and nothing is there twice. Run again unchanged it encodes nothing, and reads no file whose size and time
+/// of change are those of the run before, as long as nobody else has written to the database; text that only moved keeps its vectors; what a
 /// file no longer has is removed (but not while a line of it cannot be read).
 ///
 /// A batch is committed at a time. It is encoded before its transaction begins, while the batch before it is being
@@ -205,11 +206,11 @@ impl<'a> Ingestion<'a> {
             cancel,
             progress,
         } = self;
-        let known = Known::read(settings.collection.snapshot()?)?;
-        let encoder = match settings.collection.has_encoder() {
-            true => Some(settings.collection.encoder()?),
-            false => None,
-        };
+        let cursors = Mutex::new(Cursors::open(&settings));
+        // Told now rather than after the first batch.
+        if settings.collection.has_encoder() {
+            settings.collection.encoder()?;
+        }
         let telling = Telling::new(&inputs, progress)?;
         let never = AtomicBool::new(false);
         let cancel = cancel.unwrap_or(&never);
@@ -218,14 +219,13 @@ impl<'a> Ingestion<'a> {
         let mut report = IngestReport::default();
         let settings = &settings;
         let results = std::thread::scope(|scope| {
-            let reading = Reading::new(settings, known, to_encode);
+            let reading = Reading::new(settings, &cursors, to_encode);
             let spawn = |name: &str| std::thread::Builder::new().name(format!("stratal-{name}"));
             let reader = spawn("read").spawn_scoped(scope, move || reading.run(inputs));
             let telling = &telling;
             let committer = spawn("commit").spawn_scoped(scope, move || commit(settings, encoded, telling));
             let encoding = Encoding {
                 settings,
-                encoder,
                 cancel,
                 telling,
             };
@@ -236,6 +236,10 @@ impl<'a> Ingestion<'a> {
         });
         for result in results {
             report.add(result?);
+        }
+        if !report.stopped && !report.limited {
+            let cursors = cursors.into_inner().unwrap_or_else(PoisonError::into_inner);
+            cursors.leave(settings, report.commits);
         }
         report.elapsed = started.elapsed();
         Ok(report)
@@ -296,7 +300,6 @@ impl<'a> Telling<'a> {
 /// The encoding stage.
 struct Encoding<'a> {
     settings: &'a Settings,
-    encoder: Option<Encoder>,
     cancel: &'a AtomicBool,
     telling: &'a Telling<'a>,
 }
@@ -326,9 +329,11 @@ impl Encoding<'_> {
     }
 
     fn encode(&self, batch: &mut Batch, report: &mut IngestReport) -> Result<()> {
-        let Some(encoder) = &self.encoder else {
+        if !self.settings.collection.has_encoder() {
             return Ok(());
-        };
+        }
+        // For each batch anew: another may have come to answer.
+        let encoder = self.settings.collection.encoder()?;
         let telling = self.telling;
         let before = report.encoded;
         let told = |done: usize, _: usize| telling.tell(|figures| figures.encoded = before + done as u64);
@@ -404,14 +409,29 @@ impl Encoding<'_> {
 fn commit(settings: &Settings, encoded: Receiver<Batch>, telling: &Telling<'_>) -> Result<IngestReport> {
     let mut report = IngestReport::default();
     let collection = &settings.collection;
+    // What this run may have encoded by: a stranger's vectors are refused as always.
+    let mut earlier = std::collections::HashSet::new();
     for batch in encoded {
+        let current = collection.generation();
+        earlier.insert(current.clone());
         let mut transaction = collection.database.begin();
         let mut refused = None;
         for operation in batch.operations {
             match operation {
                 Operation::Delete(id) => transaction.delete(collection, id)?,
                 Operation::Put(item) => {
-                    let Item { document, file, line } = *item;
+                    let Item {
+                        mut document,
+                        file,
+                        line,
+                    } = *item;
+                    // Another generation has come to answer since it was encoded: the transaction encodes it again.
+                    let text = document.text.as_deref().unwrap_or_default();
+                    let stale = |by: &String| *by != current && earlier.contains(by);
+                    if document.made_by.as_ref().is_some_and(stale) && !text.trim().is_empty() {
+                        document.vectors = None;
+                        document.made_by = None;
+                    }
                     if let Err(why) = transaction.upsert(collection, document) {
                         let error = IngestError::Refused {
                             file,
@@ -431,6 +451,7 @@ fn commit(settings: &Settings, encoded: Receiver<Batch>, telling: &Telling<'_>) 
         }
         if !transaction.is_empty() {
             transaction.commit()?;
+            report.commits += 1;
         }
         if let Some(error) = refused {
             return Err(error.into());

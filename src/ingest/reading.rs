@@ -2,13 +2,14 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
 
+use super::cursors::Cursors;
 use super::error::{IngestError, LineProblem, Skip, SkipReason};
-use super::known::{Known, Standing, content_of};
+use super::known::{self, Known, Standing, content_of};
 use super::lines::Compression;
 use super::markdown::markdown_passages;
 use super::pipeline::{BATCH_BYTES, BATCH_DOCUMENTS, BadLine, Batch, Input, Item, Operation, Settings};
@@ -24,7 +25,8 @@ pub(super) struct Reading<'a> {
     settings: &'a Settings,
     generation: String,
     has_encoder: bool,
-    known: Known,
+    known: Option<Known>,
+    cursors: &'a Mutex<Cursors>,
     out: Sender<Batch>,
     batch: Batch,
     batch_bytes: usize,
@@ -48,12 +50,13 @@ impl<E: Into<crate::Error>> From<E> for Ended {
 }
 
 impl<'a> Reading<'a> {
-    pub fn new(settings: &'a Settings, known: Known, out: Sender<Batch>) -> Reading<'a> {
+    pub fn new(settings: &'a Settings, cursors: &'a Mutex<Cursors>, out: Sender<Batch>) -> Reading<'a> {
         Reading {
             generation: settings.collection.generation(),
             has_encoder: settings.collection.has_encoder(),
             settings,
-            known,
+            known: None,
+            cursors,
             out,
             batch: Batch::default(),
             batch_bytes: 0,
@@ -120,7 +123,46 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
+    /// What the collection holds, read when the first file has to be compared with it.
+    fn known(&mut self) -> Result<&mut Known> {
+        match &mut self.known {
+            Some(known) => Ok(known),
+            none => Ok(none.insert(Known::read(self.settings.collection.snapshot()?)?)),
+        }
+    }
+
     fn file(&mut self, file: &SourceFile, source: &str) -> std::result::Result<(), Ended> {
+        let about = file.path.metadata().ok();
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let unchanged = about
+            .as_ref()
+            .and_then(|about| cursors.unchanged(self.settings, source, about));
+        drop(cursors);
+        if let (Some(documents), Some(about)) = (unchanged, about.as_ref()) {
+            self.report.files += 1;
+            self.report.documents += documents;
+            self.report.unchanged += documents;
+            self.batch.documents += documents;
+            self.batch.bytes += about.len();
+            return self.send_if_full();
+        }
+        let before = (self.report.documents, self.troubles());
+        self.read_file(file, source)?;
+        if let Some(about) = about
+            && self.troubles() == before.1
+        {
+            let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+            cursors.note(source, &about, self.report.documents - before.0);
+        }
+        Ok(())
+    }
+
+    /// Whatever a file must be read again for, to be told again.
+    fn troubles(&self) -> (u64, u64) {
+        (self.report.refused, self.report.skipped)
+    }
+
+    fn read_file(&mut self, file: &SourceFile, source: &str) -> std::result::Result<(), Ended> {
         if file.kind != SourceKind::JsonLines {
             return self.text(file, source);
         }
@@ -212,11 +254,8 @@ impl<'a> Reading<'a> {
         };
         let name = format!("{}{}", self.settings.prefix, file.name);
         let first = Id::Text(passage_id(&name, 0));
-        if let Some(by) = self
-            .known
-            .taken_by(&first, source)
-            .filter(|_| !passages.is_empty())
-        {
+        let taken = self.known()?.taken_by(&first, source);
+        if let Some(by) = taken.filter(|_| !passages.is_empty()) {
             let reason = SkipReason::IdTaken { id: first, by };
             self.report.skip(Skip {
                 path: file.path.clone(),
@@ -265,7 +304,7 @@ impl<'a> Reading<'a> {
             return Ok(Some(LineProblem::NothingToStore { field }));
         }
         let content = content_of(&record);
-        let standing = self.known.meet(&record.id, source, &content)?;
+        let standing = self.known()?.meet(&record.id, source, &content)?;
         let moved = match standing {
             Standing::Again => return Ok(Some(LineProblem::IdOfEarlierFile { id: record.id })),
             Standing::Unchanged => {
@@ -334,7 +373,7 @@ impl<'a> Reading<'a> {
     }
 
     fn remove_vanished(&mut self, source: &str) -> std::result::Result<(), Ended> {
-        for id in self.known.vanished(source) {
+        for id in self.known()?.vanished(source) {
             self.report.removed += 1;
             self.batch.operations.push(Operation::Delete(id));
             self.send_if_full()?;
@@ -343,11 +382,22 @@ impl<'a> Reading<'a> {
     }
 
     fn gone(&mut self, folder: &Path) -> std::result::Result<(), Ended> {
-        for source in self.known.gone_below(folder) {
+        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = cursors.sources(self.settings);
+        drop(cursors);
+        if self.known.is_none()
+            && let Some(sources) = sources
+            && known::gone(folder, sources.iter().map(String::as_str)).is_empty()
+        {
+            return Ok(());
+        }
+        for source in self.known()?.gone_below(folder) {
             if self.settings.sync {
                 self.remove_vanished(&source)?;
+                let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+                cursors.forget(source);
             } else {
-                let left = self.known.vanished(&source).len() as u64;
+                let left = self.known()?.vanished(&source).len() as u64;
                 self.report.left_of_gone_files += left;
                 self.report.gone_files += u64::from(left > 0);
             }

@@ -61,6 +61,7 @@ pub struct IngestReport {
     pub stopped: bool,
     /// Wall-clock time.
     pub elapsed: Duration,
+    pub(super) commits: u64,
 }
 
 impl IngestReport {
@@ -103,6 +104,7 @@ impl IngestReport {
         self.skipped_in_trouble += other.skipped_in_trouble;
         self.skips.extend(other.skips);
         self.skips.truncate(KEPT_MAX);
+        self.commits += other.commits;
         self.limited |= other.limited;
         self.stopped |= other.stopped;
     }

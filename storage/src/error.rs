@@ -152,6 +152,30 @@ pub enum Error {
         /// The version found, `None` if there is no such document.
         found: Option<u64>,
     },
+    /// The document's vectors are not of the generation that answers now: encode it again.
+    #[error(
+        "the vectors of {id} are not of generation {current}, by which {collection:?} answers now: encode it again"
+    )]
+    StaleGeneration {
+        /// The collection.
+        collection: String,
+        /// The document.
+        id: Id,
+        /// The generation that answers.
+        current: u32,
+    },
+    /// A generation cannot answer before every document has its vectors.
+    #[error(
+        "{missing} documents of {collection:?} lack vectors of generation {generation}: re-embed them first"
+    )]
+    Incomplete {
+        /// The collection.
+        collection: String,
+        /// The generation asked for.
+        generation: u32,
+        /// How many lack them.
+        missing: u64,
+    },
     /// Input that no database could hold, refused before anything is written.
     #[error("{what}")]
     Invalid {

@@ -26,7 +26,7 @@ pub use segment::{
     SegmentPlan, UNFINISHED, VectorsWriter, write_segment,
 };
 pub use store::{
-    Batch, CollectionSnapshot, CollectionStatistics, Committed, Derive, Expect, FileEntry, GenerationSpec,
-    LivePart, Opened, Problem, Row, SegmentCompanions, Snapshot, Statistics, Store, StoreOptions, Vectors,
-    Verification,
+    Batch, CollectionSnapshot, CollectionStatistics, Committed, Derive, Expect, FileEntry, Filling,
+    GenerationSpec, LivePart, Opened, Problem, Row, SegmentCompanions, Snapshot, Statistics, Store,
+    StoreOptions, Vectors, Verification,
 };

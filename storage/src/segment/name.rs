@@ -27,6 +27,15 @@ pub enum SegmentFile {
         /// The last commit whose deletions it holds.
         sequence: u64,
     },
+    /// `0000000000000007-g2-00000400.spool`: vectors of a generation that is being filled, from a row on.
+    Spool {
+        /// The segment.
+        number: u64,
+        /// The generation.
+        generation: u32,
+        /// The first row.
+        first: u32,
+    },
     /// `0000000000000007-g2.codes`, `0000000000000007-g2.graph`, `0000000000000007.filter`: what follows from
     /// the files above.
     Companion {
@@ -75,6 +84,15 @@ impl SegmentFile {
                 };
                 (file.to_string() == name).then_some(file)
             }
+            (Some((number, rest)), "spool") => {
+                let (generation, first) = rest.strip_prefix('g')?.split_once('-')?;
+                let file = SegmentFile::Spool {
+                    number: hexadecimal(number)?,
+                    generation: generation.parse().ok()?,
+                    first: u32::from_str_radix(first, 16).ok()?,
+                };
+                (file.to_string() == name).then_some(file)
+            }
             (Some((number, sequence)), "del") => Some(SegmentFile::Deletions {
                 number: hexadecimal(number)?,
                 sequence: hexadecimal(sequence)?,
@@ -89,6 +107,7 @@ impl SegmentFile {
             SegmentFile::Documents { number }
             | SegmentFile::Vectors { number, .. }
             | SegmentFile::Deletions { number, .. }
+            | SegmentFile::Spool { number, .. }
             | SegmentFile::Companion { number, .. } => number,
         }
     }
@@ -100,6 +119,11 @@ impl fmt::Display for SegmentFile {
             SegmentFile::Documents { number } => write!(f, "{number:016x}.doc"),
             SegmentFile::Vectors { number, generation } => write!(f, "{number:016x}-g{generation}.vec"),
             SegmentFile::Deletions { number, sequence } => write!(f, "{number:016x}-{sequence:016x}.del"),
+            SegmentFile::Spool {
+                number,
+                generation,
+                first,
+            } => write!(f, "{number:016x}-g{generation}-{first:08x}.spool"),
             SegmentFile::Companion { number, kind } => match kind {
                 CompanionKind::Codes { generation } => write!(f, "{number:016x}-g{generation}.codes"),
                 CompanionKind::Graph { generation } => write!(f, "{number:016x}-g{generation}.graph"),
@@ -136,6 +160,11 @@ mod tests {
             SegmentFile::Companion {
                 number: 5,
                 kind: CompanionKind::Filter,
+            },
+            SegmentFile::Spool {
+                number: 6,
+                generation: 3,
+                first: 0x400,
             },
         ] {
             assert_eq!(SegmentFile::parse(&file.to_string()), Some(file));

@@ -28,6 +28,8 @@ pub(crate) fn check_versions(vfs: &dyn Vfs, folder: &Path) -> Result<()> {
             SegmentFile::Documents { .. } | SegmentFile::Vectors { .. } | SegmentFile::Companion { .. } => {
                 frame::check_version(&path, &head[..read])?
             }
+            // Ours alone and never older than the open generation: read by their checksums.
+            SegmentFile::Spool { .. } => {}
             SegmentFile::Deletions { .. } => deletions::check_version(&path, &head[..read])?,
         }
     }

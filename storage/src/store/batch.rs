@@ -1,13 +1,13 @@
 //! What a transaction asks for, and how its rules are decided against a state.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::record::{Change, Vectors};
-use super::state::{DatabaseState, LiveRow};
+use super::record::{Change, GenerationSpec, Vectors};
+use super::state::{CollectionState, DatabaseState, LiveRow, has_generation};
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::layout::Layout;
@@ -35,6 +35,21 @@ enum Operation {
     Delete {
         id: Id,
         expected: Option<u64>,
+    },
+    AddVectors {
+        id: Id,
+        version: u64,
+        vectors: Vec<Vectors>,
+    },
+    AddGeneration {
+        layout: Layout,
+        attributes: Value,
+    },
+    SetCurrent {
+        generation: u32,
+    },
+    DropGeneration {
+        generation: u32,
     },
     Drop,
 }
@@ -120,6 +135,30 @@ impl Batch {
         self.push(collection, Operation::Drop);
     }
 
+    /// Adds a generation to a collection; `layout.generation` is what
+    /// [`crate::CollectionSnapshot::next_generation`] gave, and the commit fails if it has been given since. It
+    /// answers no search before [`Batch::set_current`].
+    pub fn add_generation(&mut self, collection: (u32, &Arc<str>), layout: Layout, attributes: Value) {
+        self.push(collection, Operation::AddGeneration { layout, attributes });
+    }
+
+    /// Gives a document that is still at `version` vectors of more generations; one that has changed since is
+    /// passed over. Its version stays.
+    pub fn add_vectors(&mut self, collection: (u32, &Arc<str>), id: Id, version: u64, vectors: Vec<Vectors>) {
+        self.push(collection, Operation::AddVectors { id, version, vectors });
+    }
+
+    /// Lets another generation answer. Fails with [`Error::Incomplete`] if a document lacks its vectors after the
+    /// steps before this one; a batch that does this puts and deletes nothing in the collection.
+    pub fn set_current(&mut self, collection: (u32, &Arc<str>), generation: u32) {
+        self.push(collection, Operation::SetCurrent { generation });
+    }
+
+    /// Drops a generation that does not answer; see [`crate::Store::drop_generation`].
+    pub(crate) fn drop_generation(&mut self, collection: (u32, &Arc<str>), generation: u32) {
+        self.push(collection, Operation::DropGeneration { generation });
+    }
+
     /// Sets a setting of the database.
     pub fn set(&mut self, key: impl Into<String>, value: Value) {
         self.steps.push(Step::Set {
@@ -160,6 +199,8 @@ struct Resolver<'a> {
     next_docid: u64,
     changes: Vec<Option<Change>>,
     touched: HashMap<(u32, Id), Touched>,
+    /// Documents that get vectors of more generations.
+    filled: HashSet<(u32, Id)>,
     dropped: Vec<u32>,
 }
 
@@ -181,6 +222,7 @@ pub(crate) fn resolve(batch: Batch, state: &DatabaseState, seq: u64) -> Result<D
         next_docid: state.next_docid,
         changes: Vec::with_capacity(batch.steps.len()),
         touched: HashMap::with_capacity(batch.steps.len()),
+        filled: HashSet::new(),
         dropped: Vec::new(),
     };
     for step in batch.steps {
@@ -252,7 +294,7 @@ impl Resolver<'_> {
                 vectors,
             } => {
                 id.check()?;
-                check_vectors(&id, &collection.layouts, &vectors)?;
+                collection.check_vectors(&id, &vectors)?;
                 if payload.len() > PAYLOAD_BYTES_MAX {
                     return Err(Error::Invalid {
                         what: format!(
@@ -284,6 +326,38 @@ impl Resolver<'_> {
                 };
                 self.settle(number, &id, Some(self.seq), Some(put))
             }
+            Operation::AddVectors { id, version, vectors } => {
+                self.add_vectors(&collection, id, version, vectors)
+            }
+            Operation::AddGeneration { layout, attributes } => {
+                layout.check()?;
+                if layout.generation != collection.next_generation {
+                    return Err(Error::Invalid {
+                        what: format!("another generation has been added to {name:?}: look again"),
+                    });
+                }
+                let spec = GenerationSpec { layout, attributes };
+                let collection = number;
+                self.changes
+                    .push(Some(Change::AddGeneration { collection, spec }));
+                Ok(())
+            }
+            Operation::SetCurrent { generation } => self.set_current(&collection, generation),
+            Operation::DropGeneration { generation } => {
+                if collection.layout(generation).is_none() || generation == collection.current {
+                    return Err(Error::Invalid {
+                        what: format!(
+                            "generation {generation} of {name:?} answers, or is not there: it stays"
+                        ),
+                    });
+                }
+                let collection = number;
+                self.changes.push(Some(Change::DropGeneration {
+                    collection,
+                    generation,
+                }));
+                Ok(())
+            }
             Operation::Delete { id, expected } => {
                 id.check()?;
                 let touched = self.touch(number, &id)?;
@@ -301,6 +375,82 @@ impl Resolver<'_> {
                 self.settle(number, &id, None, delete)
             }
         }
+    }
+
+    fn add_vectors(
+        &mut self,
+        collection: &CollectionState,
+        id: Id,
+        version: u64,
+        vectors: Vec<Vectors>,
+    ) -> Result<()> {
+        let number = collection.number;
+        let touched = self.touch(number, &id)?;
+        if touched.now != Some(version) || touched.before != touched.now {
+            return Ok(());
+        }
+        let lacks = touched.at.is_some_and(|at| {
+            let part = collection.parts[at.part].part();
+            vectors
+                .iter()
+                .any(|given| !has_generation(part, given.generation))
+        });
+        if !lacks || !self.filled.insert((number, id.clone())) {
+            return Ok(());
+        }
+        // Checked now, as what is in the log must replay.
+        for given in &vectors {
+            match collection.layout(given.generation) {
+                Some(layout) if layout.document_bytes() == given.bytes.len() => {}
+                _ => {
+                    let name = &collection.name;
+                    let what = format!("the vectors added to {id} fit no generation of {name:?}");
+                    return Err(Error::Invalid { what });
+                }
+            }
+        }
+        self.changes.push(Some(Change::AddVectors {
+            collection: number,
+            id,
+            vectors,
+        }));
+        Ok(())
+    }
+
+    fn set_current(&mut self, collection: &CollectionState, generation: u32) -> Result<()> {
+        let (number, name) = (collection.number, &collection.name);
+        let changed = |((of, _), touched): (&(u32, Id), &Touched)| *of == number && touched.change.is_some();
+        if collection.layout(generation).is_none() || self.touched.iter().any(changed) {
+            return Err(Error::Invalid {
+                what: format!(
+                    "generation {generation} of {name:?} is not there, or the transaction changes documents too"
+                ),
+            });
+        }
+        let filled = self.filled.iter().filter(|(of, id)| {
+            let at = self
+                .touched
+                .get(&(*of, id.clone()))
+                .and_then(|touched| touched.at);
+            *of == number
+                && at.is_some_and(|at| !has_generation(collection.parts[at.part].part(), generation))
+        });
+        let missing = collection
+            .lacking(generation)
+            .saturating_sub(filled.count() as u64);
+        if missing > 0 {
+            return Err(Error::Incomplete {
+                collection: name.to_string(),
+                generation,
+                missing,
+            });
+        }
+        let collection = number;
+        self.changes.push(Some(Change::SetCurrent {
+            collection,
+            generation,
+        }));
+        Ok(())
     }
 
     /// The document's state within the transaction, looked up once.
@@ -349,32 +499,6 @@ impl Resolver<'_> {
         }
         Ok(())
     }
-}
-
-fn check_vectors(id: &Id, layouts: &[Layout], vectors: &[Vectors]) -> Result<()> {
-    if layouts.len() != vectors.len() {
-        return Err(Error::Invalid {
-            what: format!(
-                "the document {id} brings vectors for {} of {} generations",
-                vectors.len(),
-                layouts.len()
-            ),
-        });
-    }
-    for (layout, vectors) in layouts.iter().zip(vectors) {
-        if layout.generation != vectors.generation || layout.document_bytes() != vectors.bytes.len() {
-            return Err(Error::Invalid {
-                what: format!(
-                    "the vectors of {id} have {} bytes for generation {}, and generation {} takes {}",
-                    vectors.bytes.len(),
-                    vectors.generation,
-                    layout.generation,
-                    layout.document_bytes()
-                ),
-            });
-        }
-    }
-    Ok(())
 }
 
 fn check_version(collection: &str, id: &Id, expected: u64, found: Option<u64>) -> Result<()> {

@@ -11,6 +11,7 @@ use super::state::{DatabaseState, LivePart, Replacement};
 use super::{Shared, Store, locked};
 use crate::deletions::{DeletionsOf, write_deletions};
 use crate::error::{Error, Result};
+use crate::layout::Layout;
 use crate::part::Part;
 use crate::segment::{SegmentFile, SegmentPlan, UNFINISHED, write_segment};
 use crate::wal;
@@ -88,8 +89,7 @@ impl Shared {
                 .parts
                 .iter()
                 .filter(|live| matches!(live.part(), Part::Memory(_)));
-            let sources: Vec<LivePart> = chunks.cloned().collect();
-            if !sources.is_empty() {
+            for sources in alike(chunks.cloned()) {
                 replacements.push(self.write_replacement(progress, collection.number, &sources)?);
             }
         }
@@ -126,7 +126,7 @@ impl Shared {
         }
     }
 
-    /// Writes the live rows of some parts to a new segment.
+    /// Writes the live rows of some parts, which have vectors of the same generations, to a new segment.
     pub(super) fn write_replacement(
         &self,
         progress: &mut Progress,
@@ -135,10 +135,12 @@ impl Shared {
     ) -> Result<Replacement> {
         let current = self.current.load();
         let layouts = current.collections.get(&collection).map(|collection| {
-            (
-                Arc::clone(&collection.layouts),
-                Arc::clone(&collection.attributes),
-            )
+            let layouts = sources.first().map_or(&[][..], |live| live.part().layouts());
+            let known = layouts
+                .iter()
+                .filter(|layout| collection.layout(layout.generation).is_some());
+            let layouts: Vec<Layout> = known.copied().collect();
+            (layouts, Arc::clone(&collection.attributes))
         });
         let sources: Vec<(LivePart, Vec<u32>)> = sources
             .iter()
@@ -227,6 +229,7 @@ impl Shared {
                     rows: segment.rows(),
                     dead,
                     deletions,
+                    generations: Some(segment.layouts().iter().map(|layout| layout.generation).collect()),
                 });
             }
             collections.push(CollectionEntry {
@@ -234,6 +237,8 @@ impl Shared {
                 name: collection.name.to_string(),
                 attributes: (*collection.attributes).clone(),
                 generations: (*collection.generations).clone(),
+                current: Some(collection.current),
+                next_generation: Some(collection.next_generation),
                 segments,
             });
         }
@@ -274,6 +279,21 @@ impl Shared {
     }
 }
 
+/// Parts by the generations whose vectors they have: only such can become one.
+pub(super) fn alike(parts: impl Iterator<Item = LivePart>) -> Vec<Vec<LivePart>> {
+    let mut groups: Vec<Vec<LivePart>> = Vec::new();
+    for live in parts {
+        let group = groups
+            .iter_mut()
+            .find(|group| group[0].part().layouts() == live.part().layouts());
+        match group {
+            Some(group) => group.push(live),
+            None => groups.push(vec![live]),
+        }
+    }
+    groups
+}
+
 /// The names of the files in `segments/` that a state stands on.
 pub(super) fn named_files(progress: &Progress, state: &DatabaseState) -> Vec<String> {
     let mut names = Vec::new();
@@ -308,7 +328,7 @@ pub(super) fn sweep(shared: &Shared, named: &[String]) -> Result<Vec<PathBuf>> {
         .list(&segments)
         .map_err(|error| Error::io("list", &segments, error))?;
     // Only now: it must hold all companions that were there when the folder was listed.
-    let in_use = shared.companions_in_use();
+    let in_use = shared.files_in_use();
     let mut removed = Vec::new();
     for entry in entries {
         let finished = entry.name.strip_suffix(UNFINISHED).unwrap_or(&entry.name);
@@ -316,6 +336,7 @@ pub(super) fn sweep(shared: &Shared, named: &[String]) -> Result<Vec<PathBuf>> {
             && folder::is_ours_in_segments(&entry.name)
             && !named.contains(entry.name.as_str())
             && !in_use.contains(finished)
+            && !shared.is_wanted_spool(&entry.name)
         {
             let path = segments.join(&entry.name);
             shared

@@ -58,9 +58,15 @@ impl Store {
     /// log make the store read-only ([`Error::Poisoned`] from then on) until it is opened again.
     pub fn commit(&self, batch: Batch) -> Result<Committed> {
         self.shared.wait_for_memory()?;
+        let committed = self.commit_holding(batch)?;
+        self.shared.after_commit()?;
+        Ok(committed)
+    }
+
+    /// [`Store::commit`] for a caller who keeps maintenance out, on which it therefore does not wait.
+    pub(super) fn commit_holding(&self, batch: Batch) -> Result<Committed> {
         let committed = self.shared.decide(|state, seq| resolve(batch, state, seq))?;
         self.shared.wait_durable(committed.seq)?;
-        self.shared.after_commit()?;
         Ok(committed)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::checkpoint::alike;
 use super::state::LivePart;
 use super::{Shared, Store, locked};
 use crate::error::{Error, Result};
@@ -57,13 +58,15 @@ impl Shared {
             let Some(collection) = current.collections.get(number) else {
                 continue;
             };
-            let segments: Vec<LivePart> = collection
-                .parts
-                .iter()
-                .filter(|live| matches!(live.part(), Part::Segment(_)))
-                .cloned()
-                .collect();
-            for group in groups(choose(segments)) {
+            let filling = locked(&self.filling).clone();
+            let segments = collection.parts.iter().filter(|live| match live.part() {
+                Part::Segment(segment) => !filling.contains(&segment.number()),
+                Part::Memory(_) => false,
+            });
+            for group in alike(segments.cloned())
+                .into_iter()
+                .flat_map(|segments| groups(choose(segments)))
+            {
                 self.check_space(&group)?;
                 let replacement = self.write_replacement(&mut progress, *number, &group)?;
                 self.swap(&[replacement]);

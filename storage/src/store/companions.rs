@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::state::has_generation;
 use super::{Shared, Store, locked};
 use crate::error::{Error, Result};
 use crate::part::Part;
@@ -61,7 +62,8 @@ impl SegmentCompanions<'_> {
         version: u32,
         fill: impl FnOnce(&mut CompanionWriter<'_>) -> std::result::Result<(), E>,
     ) -> std::result::Result<Arc<Companion>, E> {
-        let _underway = Underway::enter(self.shared, self.segment.number(), kind)?;
+        let number = self.segment.number();
+        let _underway = Underway::enter(self.shared, SegmentFile::Companion { number, kind })?;
         let (vfs, folder) = (self.shared.vfs(), self.shared.folder.segments());
         let mut writer = self.segment.write_companion(vfs, &folder, kind, version)?;
         fill(&mut writer)?;
@@ -74,11 +76,11 @@ impl SegmentCompanions<'_> {
     /// # Errors
     /// What the file system gives.
     pub fn remove(&self, kind: CompanionKind) -> Result<()> {
-        let _underway = Underway::enter(self.shared, self.segment.number(), kind)?;
-        self.segment.detach(kind);
         let number = self.segment.number();
-        let name = SegmentFile::Companion { number, kind }.to_string();
-        let path = self.shared.folder.segments().join(name);
+        let file = SegmentFile::Companion { number, kind };
+        let _underway = Underway::enter(self.shared, file)?;
+        self.segment.detach(kind);
+        let path = self.shared.folder.segments().join(file.to_string());
         let exists = self.shared.vfs().exists(&path);
         if exists.map_err(|error| Error::io("look for", &path, error))? {
             let removed = self.shared.vfs().remove(&path);
@@ -88,15 +90,15 @@ impl SegmentCompanions<'_> {
     }
 }
 
-/// The name of a companion that is being written: a sweep leaves it alone.
-struct Underway<'a> {
+/// The name of a file that is being written beside maintenance: a sweep leaves it alone.
+pub(super) struct Underway<'a> {
     shared: &'a Shared,
     name: String,
 }
 
 impl Underway<'_> {
-    fn enter(shared: &Shared, number: u64, kind: CompanionKind) -> Result<Underway<'_>> {
-        let name = SegmentFile::Companion { number, kind }.to_string();
+    pub fn enter(shared: &Shared, file: SegmentFile) -> Result<Underway<'_>> {
+        let name = file.to_string();
         if !locked(&shared.underway).insert(name.clone()) {
             let what = format!("{name} is being written already: wait for it");
             return Err(Error::Invalid { what });
@@ -126,8 +128,8 @@ impl Shared {
         }
     }
 
-    /// Companions that are being written, or were taken into use after somebody listed what must stay.
-    pub(super) fn companions_in_use(&self) -> HashSet<String> {
+    /// Files that are being written, or were taken into use after somebody listed what must stay.
+    pub(super) fn files_in_use(&self) -> HashSet<String> {
         // In this order: what leaves the first has reached the second.
         let mut names = locked(&self.underway).clone();
         let current = self.current.load();
@@ -146,5 +148,25 @@ impl Shared {
             }
         }
         names
+    }
+
+    /// Whether a spool is of a segment that still lacks the generation.
+    pub(super) fn is_wanted_spool(&self, name: &str) -> bool {
+        let Some(SegmentFile::Spool {
+            number, generation, ..
+        }) = SegmentFile::parse(name)
+        else {
+            return false;
+        };
+        let current = self.current.load();
+        current.collections.values().any(|collection| {
+            collection.layout(generation).is_some()
+                && collection.parts.iter().any(|live| match live.part() {
+                    Part::Segment(segment) => {
+                        segment.number() == number && !has_generation(live.part(), generation)
+                    }
+                    Part::Memory(_) => false,
+                })
+        })
     }
 }

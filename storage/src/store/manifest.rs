@@ -23,7 +23,9 @@ use crate::error::{Error, Result};
 use crate::vfs::Vfs;
 
 const MAGIC: &[u8; 8] = b"STRATMAN";
-const VERSION: (u16, u16) = (1, 0);
+/// Version 1 had one generation a collection.
+const VERSION: (u16, u16) = (2, 0);
+const OLDEST_MAJOR: u16 = 1;
 const MAJOR_AT: usize = 8;
 const MINOR_AT: usize = 10;
 const LENGTH_AT: usize = 16;
@@ -39,6 +41,9 @@ pub(crate) struct SegmentEntry {
     /// The sequence in the name of its deletions file, if rows are deleted.
     #[serde(default)]
     pub deletions: Option<u64>,
+    /// The generations whose vectors it has; `None` (version 1): all of the collection's.
+    #[serde(default)]
+    pub generations: Option<Vec<u32>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +52,12 @@ pub(crate) struct CollectionEntry {
     pub name: String,
     pub attributes: Value,
     pub generations: Vec<GenerationSpec>,
+    /// The generation that answers; `None` (version 1): the first.
+    #[serde(default)]
+    pub current: Option<u32>,
+    /// The number of the next generation; `None` (version 1): one more than the last.
+    #[serde(default)]
+    pub next_generation: Option<u32>,
     pub segments: Vec<SegmentEntry>,
 }
 
@@ -116,7 +127,7 @@ impl Manifest {
         if xxh3_64(&bytes[..HEADER_HASH_AT]) != header_hash {
             return Err(Error::corrupt(&path, 0, "the header's checksum is wrong"));
         }
-        if major != VERSION.0 {
+        if !(OLDEST_MAJOR..=VERSION.0).contains(&major) {
             return Err(Error::Version {
                 path,
                 kind: "manifest",
@@ -231,7 +242,7 @@ mod tests {
         newer[HEADER_HASH_AT..BODY_AT].copy_from_slice(&hash);
         assert!(matches!(
             Manifest::from_bytes(&newer, &folder),
-            Err(Error::Version { found: (2, 0), .. })
+            Err(Error::Version { found: (3, 0), .. })
         ));
     }
 }

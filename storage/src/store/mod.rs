@@ -10,6 +10,7 @@ mod commit;
 mod compaction;
 mod companions;
 mod folder;
+mod generations;
 mod maintenance;
 mod manifest;
 mod open;
@@ -29,6 +30,7 @@ use arc_swap::ArcSwap;
 
 pub use batch::{Batch, Committed, Expect};
 pub use companions::{Derive, SegmentCompanions};
+pub use generations::Filling;
 pub use record::{GenerationSpec, Vectors};
 pub use snapshot::{CollectionSnapshot, Row, Snapshot};
 pub use state::LivePart;
@@ -132,7 +134,9 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// Whether a commit is writing for all that are queued; wakes the others when it is done.
     queue: (Mutex<commit::Queue>, Condvar),
-    /// Names of companions that are being written.
+    /// Segments that get vectors of another generation: they must keep their rows.
+    filling: Mutex<std::collections::HashSet<u64>>,
+    /// Names of files that are being written beside maintenance.
     underway: Mutex<std::collections::HashSet<String>>,
     /// Flushes and compactions of the maintenance thread that failed.
     flush_failures: AtomicU64,
@@ -228,14 +232,14 @@ impl Store {
         self.shared.closed.store(true, Ordering::Release);
         self._maintenance.stop();
         let catalog = locked(&self.shared.catalog).take();
-        let noted = match catalog {
-            Some(catalog) if flushed.is_ok() => {
-                Catalog::close(catalog, self.shared.database, self.shared.current.load().seq)
-            }
-            _ => Ok(()),
-        };
+        if let Some(catalog) = catalog
+            && flushed.is_ok()
+            && let Err(error) = Catalog::close(catalog, self.shared.database, self.shared.current.load().seq)
+        {
+            tracing::warn!(%error, "the catalog will be begun anew");
+        }
         locked(&self.shared.lock).take();
-        flushed.and(noted)
+        flushed
     }
 }
 

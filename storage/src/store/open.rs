@@ -19,6 +19,7 @@ use super::state::{CollectionState, DatabaseState, LivePart};
 use super::{Opened, Shared, Store, StoreOptions, locked, reader};
 use crate::deletions::{DeletionsOf, read_deletions};
 use crate::error::{Error, Result};
+use crate::layout::Layout;
 use crate::part::Part;
 use crate::segment::Segment;
 use crate::vfs::{LockAttempt, LockGuard, Vfs};
@@ -255,20 +256,32 @@ pub(super) fn load(
             entry.attributes.clone(),
             entry.generations.clone(),
         );
+        collection.current = entry.current.unwrap_or(collection.current);
+        collection.next_generation = entry.next_generation.unwrap_or(collection.next_generation);
         for named in &entry.segments {
             let opened = (|| {
                 let segments = folder.segments();
+                let layouts: Vec<Layout> = match &named.generations {
+                    None => entry.generations.iter().map(|spec| spec.layout).collect(),
+                    Some(numbers) => {
+                        let layouts = numbers.iter().map(|&number| collection.layout(number).copied());
+                        layouts.collect::<Option<_>>().ok_or_else(|| {
+                            let what = "it names a segment's generation that its collection has not";
+                            Error::corrupt(&folder.manifest(), 0, what)
+                        })?
+                    }
+                };
                 let segment = match known.get(&named.number) {
-                    Some(segment) => {
+                    Some(segment) if segment.layouts() == layouts => {
                         segment.look_for_companions(&**vfs, &segments)?;
                         Arc::clone(segment)
                     }
-                    None => Arc::new(Segment::open(
+                    _ => Arc::new(Segment::open(
                         &**vfs,
                         &segments,
                         named.number,
                         entry.number.into(),
-                        &collection.layouts,
+                        &layouts,
                     )?),
                 };
                 if segment.rows() != named.rows {
@@ -452,6 +465,7 @@ pub(super) fn new_shared(
         poisoned: OnceLock::new(),
         closed: AtomicBool::new(false),
         queue: (Mutex::default(), Condvar::new()),
+        filling: Mutex::default(),
         underway: Mutex::default(),
         flush_failures: AtomicU64::new(0),
         flushed: (Mutex::new(()), Condvar::new()),

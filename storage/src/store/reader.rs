@@ -105,7 +105,11 @@ impl Follower {
         });
         // What was applied before a failure stays applied: the log goes on after it.
         self.state = state;
-        Ok(matches!(polled?, Polled::UpTo(_)))
+        match polled {
+            // The writer has filled segments since our MANIFEST was written.
+            Err(Error::Incomplete { .. }) => Ok(false),
+            polled => Ok(matches!(polled?, Polled::UpTo(_))),
+        }
     }
 }
 

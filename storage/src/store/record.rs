@@ -17,6 +17,10 @@ const PUT: u8 = 3;
 const DELETE: u8 = 4;
 const SET: u8 = 5;
 const UNSET: u8 = 6;
+const ADD_GENERATION: u8 = 7;
+const SET_CURRENT: u8 = 8;
+const DROP_GENERATION: u8 = 9;
+const ADD_VECTORS: u8 = 10;
 
 /// One generation as its collection declares it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,18 +70,38 @@ pub(crate) enum Change {
     Unset {
         key: String,
     },
+    /// A collection gets a generation more, which no row has vectors of yet.
+    AddGeneration {
+        collection: u32,
+        spec: GenerationSpec,
+    },
+    /// Another generation answers from now on: every live row has its vectors.
+    SetCurrent {
+        collection: u32,
+        generation: u32,
+    },
+    DropGeneration {
+        collection: u32,
+        generation: u32,
+    },
+    /// A document gets the vectors of more generations and stays what it is.
+    AddVectors {
+        collection: u32,
+        id: Id,
+        vectors: Vec<Vectors>,
+    },
 }
 
 /// Appends the changes of one commit to `out`.
 pub(crate) fn encode(changes: &[Change], out: &mut Vec<u8>) {
     // A large transaction would otherwise be moved again and again while the buffer grows.
+    let of_vectors =
+        |vectors: &[Vectors]| -> usize { vectors.iter().map(|vectors| 8 + vectors.bytes.len()).sum() };
     let documents = changes.iter().map(|change| match change {
         Change::Put {
             id, payload, vectors, ..
-        } => {
-            let vectors: usize = vectors.iter().map(|vectors| 8 + vectors.bytes.len()).sum();
-            32 + id.byte_len() + payload.len() + vectors
-        }
+        } => 32 + id.byte_len() + payload.len() + of_vectors(vectors),
+        Change::AddVectors { id, vectors, .. } => 32 + id.byte_len() + of_vectors(vectors),
         _ => 64,
     });
     out.reserve(documents.sum());
@@ -95,13 +119,7 @@ pub(crate) fn encode(changes: &[Change], out: &mut Vec<u8>) {
                 encoder.bytes(name.as_bytes());
                 encoder.bytes(attributes.to_string().as_bytes());
                 encoder.u32(generations.len() as u32);
-                for GenerationSpec { layout, attributes } in generations {
-                    encoder.u32(layout.generation);
-                    encoder.u32(layout.dimension);
-                    encoder.u32(layout.layers);
-                    encoder.u32(layout.element.code());
-                    encoder.bytes(attributes.to_string().as_bytes());
-                }
+                generations.iter().for_each(|spec| put_spec(&mut encoder, spec));
             }
             Change::DropCollection { number } => {
                 encoder.u8(DROP_COLLECTION);
@@ -119,11 +137,7 @@ pub(crate) fn encode(changes: &[Change], out: &mut Vec<u8>) {
                 encoder.u64(*docid);
                 encoder.id(id);
                 encoder.bytes(payload);
-                encoder.u32(vectors.len() as u32);
-                for Vectors { generation, bytes } in vectors {
-                    encoder.u32(*generation);
-                    encoder.bytes(bytes);
-                }
+                put_vectors(&mut encoder, vectors);
             }
             Change::Delete { collection, id } => {
                 encoder.u8(DELETE);
@@ -139,8 +153,79 @@ pub(crate) fn encode(changes: &[Change], out: &mut Vec<u8>) {
                 encoder.u8(UNSET);
                 encoder.bytes(key.as_bytes());
             }
+            Change::AddGeneration { collection, spec } => {
+                encoder.u8(ADD_GENERATION);
+                encoder.u32(*collection);
+                put_spec(&mut encoder, spec);
+            }
+            Change::SetCurrent {
+                collection,
+                generation,
+            } => {
+                encoder.u8(SET_CURRENT);
+                encoder.u32(*collection);
+                encoder.u32(*generation);
+            }
+            Change::DropGeneration {
+                collection,
+                generation,
+            } => {
+                encoder.u8(DROP_GENERATION);
+                encoder.u32(*collection);
+                encoder.u32(*generation);
+            }
+            Change::AddVectors {
+                collection,
+                id,
+                vectors,
+            } => {
+                encoder.u8(ADD_VECTORS);
+                encoder.u32(*collection);
+                encoder.id(id);
+                put_vectors(&mut encoder, vectors);
+            }
         }
     }
+}
+
+fn put_spec(encoder: &mut Encoder<'_>, spec: &GenerationSpec) {
+    encoder.u32(spec.layout.generation);
+    encoder.u32(spec.layout.dimension);
+    encoder.u32(spec.layout.layers);
+    encoder.u32(spec.layout.element.code());
+    encoder.bytes(spec.attributes.to_string().as_bytes());
+}
+
+fn put_vectors(encoder: &mut Encoder<'_>, vectors: &[Vectors]) {
+    encoder.u32(vectors.len() as u32);
+    for Vectors { generation, bytes } in vectors {
+        encoder.u32(*generation);
+        encoder.bytes(bytes);
+    }
+}
+
+fn take_spec(decoder: &mut Decoder<'_>) -> Option<GenerationSpec> {
+    let layout = Layout {
+        generation: decoder.u32()?,
+        dimension: decoder.u32()?,
+        layers: decoder.u32()?,
+        element: Element::from_code(decoder.u32()?)?,
+    };
+    layout.check().ok()?;
+    let attributes = json(decoder)?;
+    Some(GenerationSpec { layout, attributes })
+}
+
+fn take_vectors(decoder: &mut Decoder<'_>) -> Option<Vec<Vectors>> {
+    let count = decoder.u32()?;
+    let mut vectors = Vec::new();
+    for _ in 0..count {
+        vectors.push(Vectors {
+            generation: decoder.u32()?,
+            bytes: Arc::from(decoder.bytes()?),
+        });
+    }
+    Some(vectors)
 }
 
 /// Reads what [`encode`] wrote; `None` if the bytes are no record.
@@ -162,17 +247,7 @@ fn decode_change(decoder: &mut Decoder<'_>) -> Option<Change> {
             let count = decoder.u32()?;
             let mut generations = Vec::new();
             for _ in 0..count {
-                let layout = Layout {
-                    generation: decoder.u32()?,
-                    dimension: decoder.u32()?,
-                    layers: decoder.u32()?,
-                    element: Element::from_code(decoder.u32()?)?,
-                };
-                layout.check().ok()?;
-                generations.push(GenerationSpec {
-                    layout,
-                    attributes: json(decoder)?,
-                });
+                generations.push(take_spec(decoder)?);
             }
             Change::CreateCollection {
                 number,
@@ -189,20 +264,12 @@ fn decode_change(decoder: &mut Decoder<'_>) -> Option<Change> {
             let docid = decoder.u64()?;
             let id = Id::from_bytes(decoder.bytes()?)?;
             let payload = Arc::from(decoder.bytes()?);
-            let count = decoder.u32()?;
-            let mut vectors = Vec::new();
-            for _ in 0..count {
-                vectors.push(Vectors {
-                    generation: decoder.u32()?,
-                    bytes: Arc::from(decoder.bytes()?),
-                });
-            }
             Change::Put {
                 collection,
                 docid,
                 id,
                 payload,
-                vectors,
+                vectors: take_vectors(decoder)?,
             }
         }
         DELETE => Change::Delete {
@@ -214,6 +281,23 @@ fn decode_change(decoder: &mut Decoder<'_>) -> Option<Change> {
             value: json(decoder)?,
         },
         UNSET => Change::Unset { key: text(decoder)? },
+        ADD_GENERATION => Change::AddGeneration {
+            collection: decoder.u32()?,
+            spec: take_spec(decoder)?,
+        },
+        SET_CURRENT => Change::SetCurrent {
+            collection: decoder.u32()?,
+            generation: decoder.u32()?,
+        },
+        DROP_GENERATION => Change::DropGeneration {
+            collection: decoder.u32()?,
+            generation: decoder.u32()?,
+        },
+        ADD_VECTORS => Change::AddVectors {
+            collection: decoder.u32()?,
+            id: Id::from_bytes(decoder.bytes()?)?,
+            vectors: take_vectors(decoder)?,
+        },
         _ => return None,
     })
 }
@@ -268,6 +352,32 @@ mod tests {
                 value: json!(1.5),
             },
             Change::Unset { key: "k".into() },
+            Change::AddGeneration {
+                collection: 7,
+                spec: GenerationSpec {
+                    layout: Layout {
+                        generation: 4,
+                        ..layout
+                    },
+                    attributes: json!({"made_by": "another"}),
+                },
+            },
+            Change::AddVectors {
+                collection: 7,
+                id: Id::from(6),
+                vectors: vec![Vectors {
+                    generation: 4,
+                    bytes: Arc::from(&[4u8, 3, 2, 1][..]),
+                }],
+            },
+            Change::SetCurrent {
+                collection: 7,
+                generation: 4,
+            },
+            Change::DropGeneration {
+                collection: 7,
+                generation: 3,
+            },
             Change::DropCollection { number: 7 },
         ]
     }

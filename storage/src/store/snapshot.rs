@@ -107,6 +107,27 @@ impl CollectionSnapshot {
         &self.state.generations
     }
 
+    /// The generation that answers; `None` for a collection without vectors.
+    pub fn current(&self) -> Option<&GenerationSpec> {
+        self.generation(self.state.current)
+    }
+
+    /// The generation of a number.
+    pub fn generation(&self, generation: u32) -> Option<&GenerationSpec> {
+        let mut generations = self.state.generations.iter();
+        generations.find(|spec| spec.layout.generation == generation)
+    }
+
+    /// The number that a generation added now would have.
+    pub fn next_generation(&self) -> u32 {
+        self.state.next_generation
+    }
+
+    /// How many documents lack the vectors of a generation.
+    pub fn lacking(&self, generation: u32) -> u64 {
+        self.state.lacking(generation)
+    }
+
     /// The sequence number of the snapshot's last commit.
     pub fn seq(&self) -> u64 {
         self.seq

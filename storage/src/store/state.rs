@@ -70,8 +70,10 @@ pub(crate) struct CollectionState {
     pub name: Arc<str>,
     pub attributes: Arc<Value>,
     pub generations: Arc<Vec<GenerationSpec>>,
-    /// The layouts of the generations, shared with the chunks.
-    pub layouts: Arc<[Layout]>,
+    /// The generation that answers: every live row has its vectors. The others are being filled, or kept.
+    pub current: u32,
+    /// The number of the next generation: none is given twice, as files are named by it.
+    pub next_generation: u32,
     /// Segments first, then memory chunks, each in the order they came to be.
     pub parts: Vec<LivePart>,
 }
@@ -88,6 +90,7 @@ pub(crate) struct LiveRow {
 /// A row on its way into a chunk.
 struct NewRow {
     docid: u64,
+    version: u64,
     id: Id,
     payload: Arc<[u8]>,
     vectors: Vec<Vectors>,
@@ -114,10 +117,59 @@ impl CollectionState {
             number,
             name: Arc::from(name),
             attributes: Arc::new(attributes),
-            layouts: generations.iter().map(|generation| generation.layout).collect(),
+            current: generations.first().map_or(0, |first| first.layout.generation),
+            next_generation: next_after(&generations),
             generations: Arc::new(generations),
             parts: Vec::new(),
         }
+    }
+
+    /// The layout of a generation.
+    pub fn layout(&self, generation: u32) -> Option<&Layout> {
+        let mut layouts = self.generations.iter().map(|spec| &spec.layout);
+        layouts.find(|layout| layout.generation == generation)
+    }
+
+    /// Checks what a put brings: the vectors of the current generation, and of others as it likes.
+    pub fn check_vectors(&self, id: &Id, vectors: &[Vectors]) -> Result<()> {
+        let refuse = |what: String| Err(Error::Invalid { what });
+        let ascending = vectors
+            .windows(2)
+            .all(|pair| pair[0].generation < pair[1].generation);
+        let has_current = vectors.iter().any(|given| given.generation == self.current);
+        if !self.generations.is_empty() && !has_current {
+            return Err(Error::StaleGeneration {
+                collection: self.name.to_string(),
+                id: id.clone(),
+                current: self.current,
+            });
+        }
+        for given in vectors {
+            match self.layout(given.generation) {
+                Some(layout) if layout.document_bytes() == given.bytes.len() && ascending => {}
+                Some(layout) if ascending => {
+                    return refuse(format!(
+                        "the vectors of {id} have {} bytes for generation {}, which takes {}",
+                        given.bytes.len(),
+                        given.generation,
+                        layout.document_bytes()
+                    ));
+                }
+                _ => {
+                    return refuse(format!(
+                        "the document {id} brings vectors of generation {}, which {:?} has not, or has twice",
+                        given.generation, self.name
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Live rows that lack the vectors of a generation.
+    pub fn lacking(&self, generation: u32) -> u64 {
+        let lacks = |live: &&LivePart| !has_generation(&live.part, generation);
+        self.parts.iter().filter(lacks).map(LivePart::live_rows).sum()
     }
 
     pub fn live_rows(&self) -> u64 {
@@ -155,21 +207,76 @@ impl CollectionState {
         Ok(true)
     }
 
-    fn add(&mut self, rows: &[NewRow], version: u64) -> Result<()> {
-        let rows: Vec<ChunkRow<'_>> = rows
-            .iter()
-            .map(|row| ChunkRow {
-                docid: row.docid,
-                version,
-                id: &row.id,
-                payload: Arc::clone(&row.payload),
-                vectors: row.vectors.iter().map(|vectors| &vectors.bytes[..]).collect(),
-            })
-            .collect();
-        let chunk = Chunk::from_rows(&self.layouts, &rows)?;
-        self.parts
-            .push(LivePart::new(Part::Memory(Arc::new(chunk)), RoaringBitmap::new()));
-        self.merge_chunks()
+    fn add(&mut self, rows: &[NewRow]) -> Result<()> {
+        let generations = |row: &NewRow| -> Vec<u32> { row.vectors.iter().map(|v| v.generation).collect() };
+        let mut by_generations: BTreeMap<Vec<u32>, Vec<ChunkRow<'_>>> = BTreeMap::new();
+        for row in rows {
+            by_generations
+                .entry(generations(row))
+                .or_default()
+                .push(ChunkRow {
+                    docid: row.docid,
+                    version: row.version,
+                    id: &row.id,
+                    payload: Arc::clone(&row.payload),
+                    vectors: row.vectors.iter().map(|vectors| &vectors.bytes[..]).collect(),
+                });
+        }
+        for (generations, rows) in by_generations {
+            let layouts = generations
+                .iter()
+                .filter_map(|&generation| self.layout(generation).copied());
+            let chunk = Chunk::from_rows(&layouts.collect(), &rows)?;
+            self.parts
+                .push(LivePart::new(Part::Memory(Arc::new(chunk)), RoaringBitmap::new()));
+            self.merge_chunks()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the live row of an id out, to be put back with more vectors: the same document at the same version.
+    fn take_row(&mut self, id: &Id, added: Vec<Vectors>) -> Result<Option<NewRow>> {
+        let Some((index, row)) = self.find(id)? else {
+            return Ok(None);
+        };
+        let part = &self.parts[index].part;
+        let mut vectors = added;
+        for layout in part.layouts() {
+            let generation = layout.generation;
+            let known = self.layout(generation).is_some();
+            if !known || vectors.iter().any(|given| given.generation == generation) {
+                continue;
+            }
+            let mut bytes = Vec::with_capacity(layout.document_bytes());
+            for layer in 0..layout.layers {
+                bytes.extend_from_slice(part.vector(generation, layer, row)?);
+            }
+            let bytes = Arc::from(bytes);
+            vectors.push(Vectors { generation, bytes });
+        }
+        vectors.sort_by_key(|given| given.generation);
+        self.check_vectors(id, &vectors)?;
+        let taken = NewRow {
+            docid: part.docid(row)?,
+            version: part.version(row)?,
+            id: id.clone(),
+            payload: Arc::from(&*part.payload(row)?),
+            vectors,
+        };
+        Arc::make_mut(&mut self.parts[index].dead).insert(row);
+        Ok(Some(taken))
+    }
+
+    /// Forgets a generation. Nobody may be writing segments of these parts meanwhile.
+    fn drop_generation(&mut self, generation: u32) {
+        Arc::make_mut(&mut self.generations).retain(|spec| spec.layout.generation != generation);
+        for live in &mut self.parts {
+            if let Part::Segment(segment) = &live.part
+                && has_generation(&live.part, generation)
+            {
+                live.part = Part::Segment(Arc::new(segment.without_vectors(generation)));
+            }
+        }
     }
 
     /// Keeps the number of chunks logarithmic: when [`CHUNKS_OF_A_SIZE`] are of a size, they become one.
@@ -180,7 +287,8 @@ impl CollectionState {
                 .parts
                 .iter()
                 .rev()
-                .map_while(|live| live.chunk().map(|chunk| chunk.rows()))
+                .map_while(|live| live.chunk().filter(|chunk| chunk.layouts() == last.layouts()))
+                .map(|chunk| chunk.rows())
                 .take_while(|&rows| rows < limit);
             let (mut count, mut fitting, mut rows) = (0, 0, 0u32);
             for chunk_rows in of_a_size {
@@ -301,21 +409,13 @@ impl DatabaseState {
                 } => {
                     next.next_docid = next.next_docid.max(docid + 1);
                     let target = next.collection_mut(collection)?;
-                    let fits = vectors.len() == target.generations.len()
-                        && target.generations.iter().zip(&vectors).all(|(spec, given)| {
-                            spec.layout.generation == given.generation
-                                && spec.layout.document_bytes() == given.bytes.len()
-                        });
-                    if !fits {
-                        return Err(Error::Invalid {
-                            what: format!("the vectors of {id} do not fit {:?}", target.name),
-                        });
-                    }
+                    target.check_vectors(&id, &vectors)?;
                     if search {
                         target.kill(&id)?;
                     }
                     new_rows.entry(collection).or_default().push(NewRow {
                         docid,
+                        version: seq,
                         id,
                         payload,
                         vectors,
@@ -327,6 +427,44 @@ impl DatabaseState {
                         target.kill(&id)?;
                     }
                 }
+                Change::AddGeneration { collection, spec } => {
+                    let target = next.collection_mut(collection)?;
+                    target.next_generation = target.next_generation.max(spec.layout.generation + 1);
+                    if target.layout(spec.layout.generation).is_none() {
+                        Arc::make_mut(&mut target.generations).push(spec);
+                    }
+                }
+                Change::SetCurrent {
+                    collection,
+                    generation,
+                } => {
+                    let target = next.collection_mut(collection)?;
+                    // A reader may be ahead of the MANIFEST that names the vectors.
+                    let missing = target.lacking(generation);
+                    if missing > 0 {
+                        return Err(Error::Incomplete {
+                            collection: target.name.to_string(),
+                            generation,
+                            missing,
+                        });
+                    }
+                    target.current = generation;
+                }
+                Change::DropGeneration {
+                    collection,
+                    generation,
+                } => {
+                    next.collection_mut(collection)?.drop_generation(generation);
+                }
+                Change::AddVectors {
+                    collection,
+                    id,
+                    vectors,
+                } => {
+                    if let Some(row) = next.collection_mut(collection)?.take_row(&id, vectors)? {
+                        new_rows.entry(collection).or_default().push(row);
+                    }
+                }
                 Change::Set { key, value } => {
                     Arc::make_mut(&mut next.settings).insert(key, value);
                 }
@@ -336,7 +474,7 @@ impl DatabaseState {
             }
         }
         for (number, rows) in new_rows {
-            next.collection_mut(number)?.add(&rows, seq)?;
+            next.collection_mut(number)?.add(&rows)?;
         }
         Ok(next)
     }
@@ -393,6 +531,17 @@ impl DatabaseState {
                 .insert(segments, LivePart::new(part.clone(), dead));
         }
     }
+}
+
+pub(crate) fn has_generation(part: &Part, generation: u32) -> bool {
+    part.layouts()
+        .iter()
+        .any(|layout| layout.generation == generation)
+}
+
+pub(crate) fn next_after(generations: &[GenerationSpec]) -> u32 {
+    let numbers = generations.iter().map(|spec| spec.layout.generation);
+    numbers.max().map_or(1, |last| last.saturating_add(1))
 }
 
 /// Old parts and the rows of them that a new part holds, in its row order.

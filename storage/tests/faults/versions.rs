@@ -65,7 +65,8 @@ fn files_of_another_format_are_named_and_nothing_is_written() {
     drop(store);
     for file in ["MANIFEST", ".doc", ".vec", ".del", ".wal"].map(|name| ending(&path, name)) {
         let whole = fs::read(&file).unwrap();
-        for major in [0, 2] {
+        let newest = if file.ends_with("MANIFEST") { 2 } else { 1 };
+        for major in [0, newest + 1] {
             set_major(&file, major);
             let before = files(&path);
             for options in [
@@ -81,7 +82,7 @@ fn files_of_another_format_are_named_and_nothing_is_written() {
                         let text = error.to_string();
                         assert!(text.contains(file.to_str().unwrap()), "{text}");
                         assert!(
-                            text.contains(&format!("{major}.0")) && text.contains("1.0"),
+                            text.contains(&format!("{major}.0")) && text.contains(&format!("{newest}.0")),
                             "{text}"
                         );
                     }
