@@ -3,7 +3,7 @@
 #               from, and answers three questions on it
 #   make test   runs every test
 
-.PHONY: demo test fmt lint docs deny fuzz-smoke
+.PHONY: demo test test-gpu fmt lint docs deny fuzz-smoke
 
 demo:
 	@sh examples/demo.sh
@@ -12,6 +12,12 @@ demo:
 test:
 	cargo test --workspace --features cli,guest/encoder
 	cargo test -p guest
+
+# The GPU kernels' source on CubeCL's CPU runtime, and what they become on a GPU. Needs LLVM, which the
+# script sees to, and some minutes from cold.
+test-gpu:
+	sh kernels/llvm-stand-in.sh
+	cargo test -p stratal-kernels --features cube-cpu --lib --test cube
 
 fmt:
 	cargo fmt --all --check

@@ -164,4 +164,34 @@ pub enum Error {
         /// What was asked for.
         instructions: Instructions,
     },
+    /// A layer that the part does not have.
+    #[error("layer {layer} of {layers}: layers are counted from 0")]
+    Layer {
+        /// What was asked for.
+        layer: u32,
+        /// The layers that there are.
+        layers: usize,
+    },
+    /// A device's name that means nothing.
+    #[error("{got:?} names no device: write `auto`, `cpu`, `cuda` or `cuda:1`")]
+    UnknownDevice {
+        /// What was written.
+        got: String,
+    },
+    /// A device that is not there, or whose driver is not.
+    #[error("no CUDA device {index}: {reason}; search on the CPU instead, or let the library choose")]
+    NoDevice {
+        /// The device asked for.
+        index: usize,
+        /// What is missing.
+        reason: String,
+    },
+    /// A device failed. The search can be made on the CPU.
+    #[error("the device ({device}) failed: {reason}; search on the CPU instead")]
+    Device {
+        /// The kind of device.
+        device: String,
+        /// What it reported.
+        reason: String,
+    },
 }

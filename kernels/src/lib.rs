@@ -52,6 +52,9 @@ compile_error!("stored vectors are little-endian and are read in place");
 
 mod bound;
 mod codes;
+#[cfg(feature = "cube")]
+pub mod cube;
+mod device;
 mod dispatch;
 mod element;
 mod error;
@@ -60,6 +63,7 @@ mod search;
 mod topk;
 
 pub use codes::{Codes, ScanCodes, Section};
+pub use device::Device;
 pub use dispatch::Instructions;
 pub use element::Element;
 pub use error::Error;

@@ -33,15 +33,15 @@ pub struct Candidate {
 /// How to search. `Options::new(k)` asks for the best k of all rows; the methods narrow that.
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
-    k: usize,
-    floor: f64,
-    floors: Option<&'a [f64]>,
-    live: Option<&'a [u64]>,
-    order: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
-    codes: Option<&'a [Codes<'a>]>,
-    counters: Option<&'a Counters>,
-    single_threaded: bool,
-    instructions: Option<Instructions>,
+    pub(crate) k: usize,
+    pub(crate) floor: f64,
+    pub(crate) floors: Option<&'a [f64]>,
+    pub(crate) live: Option<&'a [u64]>,
+    pub(crate) order: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
+    pub(crate) codes: Option<&'a [Codes<'a>]>,
+    pub(crate) counters: Option<&'a Counters>,
+    pub(crate) single_threaded: bool,
+    pub(crate) instructions: Option<Instructions>,
 }
 
 impl<'a> Options<'a> {
@@ -226,7 +226,7 @@ fn answer<F: Fn(&u32, &u32) -> Ordering>(best: TopK<u32, F>) -> Vec<Candidate> {
 }
 
 /// The rows that all planes share.
-fn check_planes(planes: &[Plane], dimension: usize) -> Result<usize, Error> {
+pub(crate) fn check_planes(planes: &[Plane], dimension: usize) -> Result<usize, Error> {
     let rows = planes.first().ok_or(Error::NoPlanes)?.rows();
     if dimension == 0 || dimension > MAX_DIMENSION {
         return Err(Error::Dimension {
@@ -254,7 +254,7 @@ fn check_planes(planes: &[Plane], dimension: usize) -> Result<usize, Error> {
 }
 
 /// The number of queries, all of them whole and finite.
-fn check_queries(queries: &[f32], dimension: usize) -> Result<usize, Error> {
+pub(crate) fn check_queries(queries: &[f32], dimension: usize) -> Result<usize, Error> {
     let (count, rest) = (queries.len() / dimension, queries.len() % dimension);
     if rest != 0 {
         return Err(Error::QueryLength {
@@ -289,7 +289,7 @@ fn check_codes(codes: Option<&[Codes]>, planes: &[Plane]) -> Result<(), Error> {
 }
 
 /// The score floor of each query.
-fn check_options(options: &Options, count: usize, rows: usize) -> Result<Vec<f64>, Error> {
+pub(crate) fn check_options(options: &Options, count: usize, rows: usize) -> Result<Vec<f64>, Error> {
     if options.k == 0 {
         return Err(Error::ZeroK);
     }

@@ -1,0 +1,433 @@
+//! The search on a device, as CubeCL kernels: the same answer as
+//! [`max_inner_product`](crate::max_inner_product) gives, to the last bit and tie.
+//!
+//! A [`Searcher`] keeps parts (a segment's planes, all layers) on its device, in f16 or bf16, within a
+//! memory budget. A batch of queries is scored there: tiles of queries × documents on tensor cores, the
+//! maximum over layers in registers, and only what reaches a query's threshold is ever written, so that no
+//! matrix of scores exists. Few queries take a kernel of their own that is bound by memory. The threshold
+//! is the k-th best score so far less a rigorous bound on the error of half-precision scores (the module
+//! `bound` holds the proof), so every document of the true answer is among the candidates; their f64
+//! scores are then computed on the CPU from the stored values. Where more candidates come than there is
+//! room for (as with thousands of equal scores), that query is searched on the CPU.
+//!
+//! The kernels are written once. They run on CUDA devices (feature `cuda`) and, in the tests, on CubeCL's
+//! CPU runtime (feature `cube-cpu`), which differs in one function: the product of two tiles.
+
+use std::cmp::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use cubecl::bytes::Bytes;
+use cubecl::features::Plane as PlaneFeature;
+use cubecl::ir::features::MmaConfig;
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::prelude::*;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use crate::dispatch::Kernels;
+use crate::search::{check_options, check_planes, check_queries};
+use crate::{Candidate, Error, Options, Plane, TopK, max_inner_product};
+
+mod bound;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod form;
+mod launch;
+mod product;
+mod resident;
+mod rows;
+mod select;
+mod shape;
+#[cfg(feature = "cube-cpu")]
+pub mod text;
+mod tiles;
+
+#[cfg(feature = "cuda")]
+pub use cuda::cuda_device;
+use launch::{Ability, Ask, MOST_CANDIDATES};
+pub use resident::Refusal;
+use resident::Residents;
+use shape::SHARED_BYTES;
+
+/// The most queries of one batch on the device.
+const BATCH: usize = 1024;
+/// The bytes of a batch's queries, at most.
+const BATCH_BYTES: usize = 256 << 20;
+/// The bytes of one buffer of documents.
+const BLOCK_BYTES: usize = 512 << 20;
+
+/// A device that searches parts.
+///
+/// One search at a time runs on it; others wait.
+pub struct Searcher {
+    client: Client,
+    ability: Ability,
+    residents: Mutex<Residents>,
+}
+
+/// What a search on a device found, and what it took.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Found {
+    /// For each query what [`max_inner_product`] answers.
+    pub answers: Vec<Vec<Candidate>>,
+    /// Bytes of the part that were brought to the device for this search.
+    pub brought: u64,
+    /// Candidates whose f64 score was computed, over all queries searched on the device.
+    pub scored: u64,
+    /// Queries that were searched on the CPU instead.
+    pub on_cpu: usize,
+    /// Why all of them were, if all of them were.
+    pub refusal: Option<Refusal>,
+}
+
+impl Searcher {
+    /// A searcher on the device behind `client`, whose parts take at most `budget` bytes there.
+    pub fn new(client: Client, budget: u64) -> Searcher {
+        Searcher::with_blocks(client, budget, BLOCK_BYTES)
+    }
+
+    /// The same with another size of buffer, in bytes, for parts that are larger than one.
+    pub fn with_blocks(client: Client, budget: u64, block_bytes: usize) -> Searcher {
+        let properties = client.properties();
+        let plane = (properties.hardware.plane_size_max as usize).max(1);
+        let features = &properties.features;
+        let multiplies = |kind| {
+            let config = MmaConfig {
+                a_type: ElemType::Float(kind),
+                b_type: ElemType::Float(kind),
+                cd_type: ElemType::Float(FloatKind::F32),
+                m: 16,
+                n: 8,
+                k: 16,
+            };
+            features.matmul.mma.contains(&config) && features.matmul.ldmatrix.contains(&ElemType::Float(kind))
+        };
+        let whole_planes = properties.hardware.plane_size_min == properties.hardware.plane_size_max
+            && (plane == 1 || features.plane.contains(PlaneFeature::Ops))
+            && plane <= 32;
+        let plane = if whole_planes { plane } else { 1 };
+        let ability = Ability {
+            plane,
+            units: if plane == 1 { 2 } else { 256 },
+            tensor: plane == 32
+                && multiplies(FloatKind::F16)
+                && multiplies(FloatKind::BF16)
+                && properties.hardware.max_shared_memory_size >= SHARED_BYTES,
+            candidates: 4096,
+            tiles_only: false,
+        };
+        Searcher {
+            client,
+            ability,
+            residents: Mutex::new(Residents::new(budget, block_bytes)),
+        }
+    }
+
+    /// Room for at least this many candidates a query (a power of two), for tests: fewer means more
+    /// rounds. The answer is the same.
+    #[doc(hidden)]
+    pub fn candidates(mut self, candidates: usize) -> Searcher {
+        self.ability.candidates = candidates.next_power_of_two();
+        self
+    }
+
+    /// The kernel for many queries also where there are few, for tests. The answer is the same.
+    #[doc(hidden)]
+    pub fn tiles_only(mut self) -> Searcher {
+        self.ability.tiles_only = true;
+        self
+    }
+
+    /// Whether products are computed on tensor cores.
+    pub fn has_tensor_cores(&self) -> bool {
+        self.ability.tensor
+    }
+
+    /// The bytes that parts take on the device.
+    pub fn resident_bytes(&self) -> u64 {
+        self.lock().bytes()
+    }
+
+    /// Gives up a part that will not be searched any more; false if it was not there.
+    pub fn forget(&self, key: u64) -> bool {
+        self.lock().forget(key)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Residents> {
+        self.residents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`max_inner_product`] over the planes that `layers` names, with the same answer.
+    ///
+    /// `planes` are all layers of a part, `[m]`, each `[n, dimension]`; `key` names the part: the same key
+    /// must always come with the same stored values, which are brought to the device once. `layers` are
+    /// indices of planes, in any order.
+    ///
+    /// Where the device cannot search the part ([`Refusal`]) the CPU does, and the answer says so.
+    ///
+    /// # Errors
+    /// What [`max_inner_product`] refuses; [`Error::NoPlanes`] and [`Error::Layer`] for `layers`;
+    /// [`Error::Device`] when the device fails, also for lack of memory: nothing has been lost, and the
+    /// same search can be made on the CPU.
+    pub fn search(
+        &self,
+        key: u64,
+        queries: &[f32],
+        dimension: usize,
+        planes: &[Plane],
+        layers: &[u32],
+        options: &Options,
+    ) -> Result<Found, Error> {
+        let rows = check_planes(planes, dimension)?;
+        let count = check_queries(queries, dimension)?;
+        let floors = check_options(options, count, rows)?;
+        let chosen = choose(planes, layers)?;
+        let limit = MOST_CANDIDATES / 8;
+        let mut found = Found {
+            answers: Vec::new(),
+            brought: 0,
+            scored: 0,
+            on_cpu: 0,
+            refusal: None,
+        };
+        if count == 0 {
+            return Ok(found);
+        }
+        let k = options.k.min(rows.max(1));
+        let candidates = if k > limit {
+            Err(Refusal::ManyResults { limit })
+        } else {
+            self.candidates_of(key, queries, dimension, planes, layers, k, &floors, options)?
+        };
+        match candidates {
+            Err(refusal) => {
+                found.refusal = Some(refusal);
+                found.on_cpu = count;
+                found.answers = max_inner_product(queries, dimension, &chosen, &without_codes(options))?;
+            }
+            Ok((candidates, brought)) => {
+                found.brought = brought;
+                found.scored = candidates.iter().flatten().map(|rows| rows.len() as u64).sum();
+                found.answers = rescore(queries, dimension, &chosen, &candidates, &floors, options);
+                let lost = (0..count)
+                    .filter(|&query| candidates[query].is_none())
+                    .collect::<Vec<_>>();
+                found.on_cpu = lost.len();
+                if !lost.is_empty() {
+                    let gathered: Vec<f32> = lost
+                        .iter()
+                        .flat_map(|&query| &queries[query * dimension..(query + 1) * dimension])
+                        .copied()
+                        .collect();
+                    let floors: Vec<f64> = lost.iter().map(|&query| floors[query]).collect();
+                    let options = without_codes(options).floors(&floors);
+                    let answers = max_inner_product(&gathered, dimension, &chosen, &options)?;
+                    for (query, answer) in lost.into_iter().zip(answers) {
+                        found.answers[query] = answer;
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The device's share of a search, until its candidates are on the host: for `benches/gpu`.
+    ///
+    /// # Errors
+    /// As [`Searcher::search`].
+    #[doc(hidden)]
+    pub fn scan(
+        &self,
+        key: u64,
+        queries: &[f32],
+        dimension: usize,
+        planes: &[Plane],
+        layers: &[u32],
+        k: usize,
+    ) -> Result<(), Error> {
+        check_planes(planes, dimension)?;
+        let count = check_queries(queries, dimension)?;
+        choose(planes, layers)?;
+        let floors = vec![f64::NEG_INFINITY; count];
+        let options = Options::new(k);
+        // A refusal is no time at all, which a reader of times will notice.
+        self.candidates_of(key, queries, dimension, planes, layers, k, &floors, &options)
+            .map(|_| ())
+    }
+
+    /// How much of the bound on their error the device's scores use: the largest `|score − f64 score| / ε`
+    /// over the candidates of a search for the best `k`. Below 1, or the bound's assumptions do not hold on
+    /// this device. For tests and `benches/gpu`.
+    ///
+    /// # Errors
+    /// As [`Searcher::search`]; nothing is searched on the CPU, so a part that the device refuses gives 0.
+    #[doc(hidden)]
+    pub fn bound_used(
+        &self,
+        key: u64,
+        queries: &[f32],
+        dimension: usize,
+        planes: &[Plane],
+        layers: &[u32],
+        k: usize,
+    ) -> Result<f64, Error> {
+        check_planes(planes, dimension)?;
+        check_queries(queries, dimension)?;
+        let chosen = choose(planes, layers)?;
+        let mut residents = self.lock();
+        let Ok((part, _)) = residents.part(&self.client, key, planes) else {
+            return Ok(0.0);
+        };
+        let kernels = Kernels::best();
+        let mut used = 0.0f64;
+        for queries in queries.chunks(BATCH * dimension) {
+            let ask = Ask {
+                queries,
+                dimension,
+                k,
+                floors: &vec![f64::NEG_INFINITY; queries.len() / dimension],
+                layers,
+                live: None,
+            };
+            let scores =
+                launch::scores(&self.client, &self.ability, part, &ask).map_err(|error| Error::Device {
+                    device: self.client.name().to_owned(),
+                    reason: error.to_string(),
+                })?;
+            for (query, (found, error)) in queries.chunks(dimension).zip(scores) {
+                for (row, score) in found {
+                    let exact = chosen
+                        .iter()
+                        .map(|plane| kernels.exact(plane.element(), plane.row_bytes(row as usize), query))
+                        .fold(f64::NAN, f64::max);
+                    used = used.max((score - exact).abs() / error);
+                }
+            }
+        }
+        Ok(used)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn candidates_of(
+        &self,
+        key: u64,
+        queries: &[f32],
+        dimension: usize,
+        planes: &[Plane],
+        layers: &[u32],
+        k: usize,
+        floors: &[f64],
+        options: &Options,
+    ) -> Result<Result<(launch::Candidates, u64), Refusal>, Error> {
+        let failed = |error: cubecl::server::ServerError| Error::Device {
+            device: self.client.name().to_owned(),
+            reason: error.to_string(),
+        };
+        let mut residents = self.lock();
+        let (part, brought) = match residents.part(&self.client, key, planes) {
+            Ok(part) => part,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let live = options.live.map(|live| {
+            self.client
+                .create(Bytes::from_bytes_vec(bytemuck::cast_slice(live).to_vec()))
+        });
+        let batch = (BATCH_BYTES / (part.width * 4)).clamp(1, BATCH);
+        let mut candidates = Vec::new();
+        let mut failure = None;
+        for (queries, floors) in queries.chunks(batch * dimension).zip(floors.chunks(batch)) {
+            let ask = Ask {
+                queries,
+                dimension,
+                k,
+                floors,
+                layers,
+                live: live.as_ref(),
+            };
+            match launch::candidates(&self.client, &self.ability, part, &ask) {
+                Ok(batch) => candidates.extend(batch),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        match failure {
+            None => Ok(Ok((candidates, brought))),
+            Some(error) => {
+                // It may be the part that failed to arrive.
+                residents.forget(key);
+                Err(failed(error))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Searcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Searcher")
+            .field("device", &self.client.name())
+            .field("ability", &self.ability)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The planes that are searched.
+fn choose<'a>(planes: &[Plane<'a>], layers: &[u32]) -> Result<Vec<Plane<'a>>, Error> {
+    if layers.is_empty() {
+        return Err(Error::NoPlanes);
+    }
+    layers
+        .iter()
+        .map(|&layer| {
+            planes.get(layer as usize).copied().ok_or(Error::Layer {
+                layer,
+                layers: planes.len(),
+            })
+        })
+        .collect()
+}
+
+/// Codes may be of other planes than those that are left.
+fn without_codes<'a>(options: &Options<'a>) -> Options<'a> {
+    Options {
+        codes: None,
+        ..*options
+    }
+}
+
+/// The best k of the candidates by their f64 scores, as the search on the CPU computes them.
+fn rescore(
+    queries: &[f32],
+    dimension: usize,
+    planes: &[Plane],
+    candidates: &[Option<Vec<u32>>],
+    floors: &[f64],
+    options: &Options,
+) -> Vec<Vec<Candidate>> {
+    let kernels = options
+        .instructions
+        .and_then(Kernels::of)
+        .unwrap_or_else(Kernels::best);
+    let order = |a: &u32, b: &u32| -> Ordering { (options.order)(*a, *b).then_with(|| a.cmp(b)) };
+    let of_query = |query: usize| {
+        let asked = &queries[query * dimension..(query + 1) * dimension];
+        let mut best = TopK::with_floor(options.k, floors[query], &order);
+        for &row in candidates[query].iter().flatten() {
+            let score = planes
+                .iter()
+                .map(|plane| kernels.exact(plane.element(), plane.row_bytes(row as usize), asked))
+                .fold(f64::NAN, f64::max);
+            best.push(score, row);
+        }
+        best.into_sorted()
+            .into_iter()
+            .map(|(score, row)| Candidate { row, score })
+            .collect()
+    };
+    if rayon::current_thread_index().is_some() && !options.single_threaded {
+        (0..candidates.len()).into_par_iter().map(of_query).collect()
+    } else {
+        (0..candidates.len()).map(of_query).collect()
+    }
+}

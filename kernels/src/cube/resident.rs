@@ -1,0 +1,177 @@
+//! Parts that were brought to the device, kept there within a budget, given up by use.
+
+use cubecl::bytes::Bytes;
+use cubecl::prelude::Client;
+use cubecl::server::Handle;
+
+use super::bound::Documents;
+use super::form::{Format, block, scale_of};
+use super::shape::WIDTH_MULTIPLE;
+use crate::Plane;
+
+/// Rows are padded to whole blocks of documents of every kernel.
+pub(crate) const ROW_MULTIPLE: usize = 256;
+/// The most rows of a block: tile numbers are multiplied in 32 bits.
+const BLOCK_ROWS: usize = 1 << 20;
+
+/// Rows of all layers of a part, in one buffer `[m][rows][width]`.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub handle: Handle,
+    pub first: usize,
+    pub documents: usize,
+    pub rows: usize,
+}
+
+/// A part on the device.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    pub key: u64,
+    pub blocks: Vec<Block>,
+    pub format: Format,
+    pub exponent: i32,
+    pub layers: usize,
+    pub dimension: usize,
+    pub width: usize,
+    pub known: Documents,
+    pub bytes: u64,
+    used: u64,
+}
+
+/// Why a part cannot be searched on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It takes more memory than the budget allows.
+    Budget {
+        /// The bytes it takes.
+        needed: u64,
+        /// The budget.
+        budget: u64,
+    },
+    /// A stored component is not finite.
+    NotFinite,
+    /// More results are asked for than the kernels keep candidates.
+    ManyResults {
+        /// The largest `k` there is room for.
+        limit: usize,
+    },
+}
+
+/// What is on the device, oldest use first to go.
+#[derive(Debug)]
+pub(crate) struct Residents {
+    parts: Vec<Resident>,
+    budget: u64,
+    block_bytes: usize,
+    clock: u64,
+}
+
+impl Residents {
+    pub fn new(budget: u64, block_bytes: usize) -> Residents {
+        Residents {
+            parts: Vec::new(),
+            budget,
+            block_bytes,
+            clock: 0,
+        }
+    }
+
+    /// The bytes that parts take on the device.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    /// Gives up a part.
+    pub fn forget(&mut self, key: u64) -> bool {
+        let before = self.parts.len();
+        self.parts.retain(|part| part.key != key);
+        self.parts.len() != before
+    }
+
+    /// The part `key`, brought to the device if it is not there; and the bytes that were brought.
+    pub fn part(&mut self, client: &Client, key: u64, planes: &[Plane]) -> Result<(&Resident, u64), Refusal> {
+        self.clock += 1;
+        let (dimension, documents) = (planes[0].dimension(), planes[0].rows());
+        let fits = |part: &Resident| {
+            part.key == key
+                && part.layers == planes.len()
+                && part.dimension == dimension
+                && part.blocks.iter().map(|block| block.documents).sum::<usize>() == documents
+        };
+        let mut brought = 0;
+        let at = match self.parts.iter().position(fits) {
+            Some(at) => at,
+            None => {
+                self.forget(key);
+                let part = self.bring(client, key, planes)?;
+                brought = part.bytes;
+                self.parts.push(part);
+                self.parts.len() - 1
+            }
+        };
+        let part = &mut self.parts[at];
+        part.used = self.clock;
+        Ok((part, brought))
+    }
+
+    fn bring(&mut self, client: &Client, key: u64, planes: &[Plane]) -> Result<Resident, Refusal> {
+        let (dimension, documents) = (planes[0].dimension(), planes[0].rows());
+        let width = dimension.next_multiple_of(WIDTH_MULTIPLE);
+        let of_row = planes.len() * width * 2;
+        let needed = documents.next_multiple_of(ROW_MULTIPLE) as u64 * of_row as u64;
+        if needed > self.budget {
+            return Err(Refusal::Budget {
+                needed,
+                budget: self.budget,
+            });
+        }
+        let exponent = scale_of(planes).ok_or(Refusal::NotFinite)?;
+        let mut gave_up = false;
+        while self.bytes() + needed > self.budget {
+            let Some(oldest) = (0..self.parts.len()).min_by_key(|&at| self.parts[at].used) else {
+                break;
+            };
+            self.parts.swap_remove(oldest);
+            gave_up = true;
+        }
+        if gave_up {
+            // Freed memory goes back to the device, for whoever else is on it. If that fails, it stays
+            // with the pool that the next allocation comes from.
+            let _ = client.memory_cleanup();
+        }
+
+        let format = Format::of(planes);
+        let at_once =
+            (self.block_bytes / of_row / ROW_MULTIPLE * ROW_MULTIPLE).clamp(ROW_MULTIPLE, BLOCK_ROWS);
+        let mut known = Documents::default();
+        let mut blocks = Vec::new();
+        let mut first = 0;
+        while first < documents {
+            let here = at_once.min(documents - first);
+            let rows = here.next_multiple_of(ROW_MULTIPLE);
+            let (bytes, of_block) = block(planes, format, exponent, first, here, rows, width);
+            known.length = known.length.max(of_block.length);
+            known.residual = known.residual.max(of_block.residual);
+            blocks.push(Block {
+                handle: client.create(Bytes::from_bytes_vec(bytes)),
+                first,
+                documents: here,
+                rows,
+            });
+            first += here;
+        }
+        Ok(Resident {
+            key,
+            blocks,
+            format,
+            exponent,
+            layers: planes.len(),
+            dimension,
+            width,
+            known,
+            bytes: needed,
+            used: self.clock,
+        })
+    }
+}
