@@ -17,7 +17,8 @@ test:
 # script sees to, and some minutes from cold.
 test-gpu:
 	sh kernels/llvm-stand-in.sh
-	cargo test -p stratal-kernels --features cube-cpu --lib --test cube
+	cargo test -p stratal-kernels --features cuda,cube-cpu --lib --test cube --test driver
+	cargo test -p stratal-kernels --features cuda,cube-cpu --bench gpu --no-run
 
 fmt:
 	cargo fmt --all --check

@@ -466,3 +466,41 @@ fn scores_stay_within_their_bound() {
         }
     }
 }
+
+/// A hunt for a wrong answer, in a pool of threads: shapes, elements, masks, floors and layers at random.
+#[test]
+fn random_searches_give_the_same_answer() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let (few, many) = (searcher(), searcher().tiles_only());
+    let mut random = Random(20_261_125);
+    let mut on_device = 0;
+    for key in 0..120 {
+        let mut up_to = |most: u64| (random.next() % most) as usize;
+        let (rows, dimension, layers) = (1 + up_to(900), 1 + up_to(130), 1 + up_to(4));
+        let element = [Element::F32, Element::F16, Element::Bf16, Element::I8][up_to(4)];
+        let kind = [Kind::Spread, Kind::Ties, Kind::Lengths][up_to(3)];
+        let (count, k) = (1 + up_to(12), 1 + up_to(30));
+        let case = Case::new(key, rows, dimension, layers, element, kind);
+        let queries = case.queries(key, count, kind);
+        let first = up_to(layers as u64) as u32;
+        let chosen: Vec<u32> = (first..layers as u32).rev().collect();
+        let mut options = Options::new(k);
+        let live: Vec<u64> = (0..rows.div_ceil(64))
+            .map(|_| random.next() | random.next())
+            .collect();
+        if key % 3 == 0 {
+            options = options.live(&live);
+        }
+        let floors: Vec<f64> = (0..count).map(|_| f64::from(random.unit())).collect();
+        if key % 5 == 0 {
+            options = options.floors(&floors);
+        }
+        let searcher = if key % 2 == 0 { &few } else { &many };
+        let on_cpu = pool.install(|| check(searcher, key, &case, &queries, &chosen, &options));
+        on_device += count - on_cpu;
+    }
+    assert!(
+        on_device > 300,
+        "only {on_device} queries were searched on the device"
+    );
+}

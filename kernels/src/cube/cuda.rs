@@ -33,6 +33,7 @@ fn count() -> Result<usize, String> {
         let library = sys::culib();
         [
             c"cuInit",
+            c"cuGetErrorString",
             c"cuDriverGetVersion",
             c"cuDeviceGetCount",
             c"cuDeviceGet",
@@ -46,7 +47,7 @@ fn count() -> Result<usize, String> {
     if !complete {
         return Err("the CUDA driver's library lacks functions that every driver has".to_owned());
     }
-    result::init().map_err(|error| format!("the CUDA driver does not start: {error:?}"))?;
+    result::init().map_err(|error| format!("the CUDA driver does not start: {:?}", error.0))?;
     let mut version = 0;
     // SAFETY: the driver writes its version there.
     let asked = unsafe { sys::cuDriverGetVersion(&mut version) }.result();
@@ -58,7 +59,7 @@ fn count() -> Result<usize, String> {
             OLDEST_DRIVER / 1000
         ));
     }
-    let count = result::device::get_count().map_err(|error| format!("{error:?}"))?;
+    let count = result::device::get_count().map_err(|error| format!("{:?}", error.0))?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
@@ -76,7 +77,8 @@ fn memory_of(index: usize) -> Result<u64, String> {
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
     };
-    let failed = |error| format!("the driver does not describe it: {error:?}");
+    // The error's own Debug asks the driver for words.
+    let failed = |error: result::DriverError| format!("the driver does not describe it: {:?}", error.0);
     let device = result::device::get(index as i32).map_err(failed)?;
     // SAFETY: `device` is one that the driver has just handed out.
     let (major, minor, bytes) = unsafe {
@@ -103,7 +105,18 @@ impl Searcher {
     /// [`Error::NoDevice`] if there is no driver, or it is too old, or there is no such device.
     pub fn cuda(index: usize, budget: Option<u64>) -> Result<Searcher, Error> {
         let memory = cuda_device(index)?;
+        // CubeCL takes for granted that the device can be had, which another process may prevent.
+        let device = result::device::get(index as i32);
+        // SAFETY: the device has just been asked for by its number; the context is given back below.
+        let context =
+            device.and_then(|device| unsafe { result::primary_ctx::retain(device) }.map(|_| device));
+        let device = context.map_err(|error| Error::NoDevice {
+            index,
+            reason: format!("it cannot be used: {:?}", error.0),
+        })?;
         let client = Device::Cuda(CudaDevice::new(index)).client();
+        // SAFETY: retained above, and CubeCL holds the context itself. If the driver refuses, it stays retained.
+        let _ = unsafe { result::primary_ctx::release(device) };
         Ok(Searcher::new(client, budget.unwrap_or(memory / 5 * 3)))
     }
 }

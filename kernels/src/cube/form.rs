@@ -1,10 +1,12 @@
 //! Queries and documents in the form that the kernels multiply, and what that cost in accuracy.
 
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
-use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
 use super::bound::{Documents, Query, SLACK, exponent_to_one, power};
+use crate::dispatch::Kernels;
 use crate::{Element, Plane};
 
 /// How components lie on the device.
@@ -24,32 +26,46 @@ impl Format {
         }
     }
 
-    /// Rounds once. Too large a number becomes infinite, which callers rule out by scaling.
-    fn round(self, x: f64) -> (u16, f64) {
+    /// Rounds numbers, and says what they became. Too large ones become infinite, which callers rule out by
+    /// scaling.
+    fn round(self, numbers: &[f32], bits: &mut [u16], rounded: &mut [f32]) {
         match self {
             Format::F16 => {
-                let rounded = f16::from_f64(x);
-                (rounded.to_bits(), rounded.to_f64())
+                let halves = bits.reinterpret_cast_mut::<f16>();
+                halves.convert_from_f32_slice(numbers);
+                halves.convert_to_f32_slice(rounded);
             }
             Format::Bf16 => {
-                let mut rounded = bf16::from_f64(x);
+                let halves = bits.reinterpret_cast_mut::<bf16>();
+                halves.convert_from_f32_slice(numbers);
                 // Devices may read a subnormal as zero: it is made zero here, where it is counted.
-                if !rounded.is_normal() {
-                    rounded = bf16::from_f32_const(0.0);
+                for x in halves.iter_mut() {
+                    if !x.is_normal() {
+                        *x = bf16::ZERO;
+                    }
                 }
-                (rounded.to_bits(), rounded.to_f64())
+                halves.convert_to_f32_slice(rounded);
             }
         }
     }
 }
 
-/// Component `i` of a stored row.
-fn component(row: &[u8], element: Element, i: usize) -> f32 {
-    match element {
-        Element::F32 => f32::from_le_bytes([row[4 * i], row[4 * i + 1], row[4 * i + 2], row[4 * i + 3]]),
-        Element::F16 => f16::from_le_bytes([row[2 * i], row[2 * i + 1]]).to_f32(),
-        Element::Bf16 => bf16::from_le_bytes([row[2 * i], row[2 * i + 1]]).to_f32(),
-        Element::I8 => f32::from(row[i] as i8),
+/// Applies `of_row` to all rows, on the threads of the pool if there is one, and keeps the larger results.
+fn largest_of<T: Send>(
+    rows: usize,
+    zero: impl Fn() -> T + Send + Sync,
+    of_row: impl Fn(usize, &mut Vec<f32>) -> T + Send + Sync,
+    larger: impl Fn(T, T) -> T + Send + Sync,
+) -> T {
+    if rayon::current_thread_index().is_some() {
+        (0..rows)
+            .into_par_iter()
+            .with_min_len(256)
+            .map_init(Vec::new, |scratch, row| of_row(row, scratch))
+            .reduce(&zero, &larger)
+    } else {
+        let mut scratch = Vec::new();
+        (0..rows).fold(zero(), |so_far, row| larger(so_far, of_row(row, &mut scratch)))
     }
 }
 
@@ -58,26 +74,29 @@ fn component(row: &[u8], element: Element, i: usize) -> f32 {
 /// f32 and bf16 are brought below one, so that no sum leaves the range of f32 and f16 keeps its bits;
 /// f16 and int8 are small enough as they are.
 pub(crate) fn scale_of(planes: &[Plane]) -> Option<i32> {
-    let mut largest = 0.0f32;
+    let kernels = Kernels::best();
+    let mut largest = 0u32;
     let mut scaled = false;
     for plane in planes {
         scaled |= matches!(plane.element(), Element::F32 | Element::Bf16);
-        for row in 0..plane.rows() {
-            let bytes = plane.row_bytes(row);
-            for i in 0..plane.dimension() {
-                let x = component(bytes, plane.element(), i);
-                if !x.is_finite() {
-                    return None;
-                }
-                largest = largest.max(x.abs());
-            }
-        }
+        let of_row = |row: usize, scratch: &mut Vec<f32>| {
+            scratch.resize(plane.dimension(), 0.0);
+            kernels.widen(plane.element(), plane.row_bytes(row), scratch);
+            // Without its sign a number's bits order as it does, and what is not finite comes last.
+            scratch
+                .iter()
+                .fold(0, |most, x| u32::max(most, x.to_bits() & 0x7fff_ffff))
+        };
+        largest = largest.max(largest_of(plane.rows(), || 0, of_row, u32::max));
     }
-    Some(if scaled { exponent_to_one(largest) } else { 0 })
+    let largest = f32::from_bits(largest);
+    largest
+        .is_finite()
+        .then(|| if scaled { exponent_to_one(largest) } else { 0 })
 }
 
-/// Rows `first .. first + documents` of every plane, `[m][rows][width]` with zeros for padding, as bytes;
-/// and what is known of them.
+/// Rows `first .. first + documents` of every plane, `[m][rows][width]` with zeros for padding; and what is
+/// known of them.
 pub(crate) fn block(
     planes: &[Plane],
     format: Format,
@@ -86,37 +105,31 @@ pub(crate) fn block(
     documents: usize,
     rows: usize,
     width: usize,
-) -> (Vec<u8>, Documents) {
+) -> (Vec<u16>, Documents) {
     let scale = power(exponent);
-    let row_bytes = width * 2;
-    let mut bytes = vec![0u8; planes.len() * rows * row_bytes];
+    let mut bits = vec![0u16; planes.len() * rows * width];
     let mut known = Documents::default();
-    for (plane, out) in planes.iter().zip(bytes.chunks_exact_mut(rows * row_bytes)) {
-        let write = |(at, out): (usize, &mut [u8])| {
-            convert(
-                plane.row_bytes(first + at),
-                plane.element(),
-                format,
-                scale,
-                plane.dimension(),
-                out,
-            )
+    for (plane, out) in planes.iter().zip(bits.chunks_exact_mut(rows * width)) {
+        let write = |scratch: &mut Scratch, (at, out): (usize, &mut [u16])| {
+            scratch.convert(plane, first + at, format, scale, &mut out[..plane.dimension()])
         };
-        let out = &mut out[..documents * row_bytes];
+        let out = &mut out[..documents * width];
         let of_plane = if rayon::current_thread_index().is_some() {
-            out.par_chunks_exact_mut(row_bytes)
+            out.par_chunks_exact_mut(width)
                 .enumerate()
-                .map(write)
+                .with_min_len(256)
+                .map_init(Scratch::default, write)
                 .reduce(Documents::default, larger)
         } else {
-            out.chunks_exact_mut(row_bytes)
+            let mut scratch = Scratch::default();
+            out.chunks_exact_mut(width)
                 .enumerate()
-                .map(write)
+                .map(|row| write(&mut scratch, row))
                 .fold(Documents::default(), larger)
         };
         known = larger(known, of_plane);
     }
-    (bytes, known)
+    (bits, known)
 }
 
 fn larger(a: Documents, b: Documents) -> Documents {
@@ -126,25 +139,73 @@ fn larger(a: Documents, b: Documents) -> Documents {
     }
 }
 
-fn convert(
-    row: &[u8],
-    element: Element,
-    format: Format,
-    scale: f64,
-    dimension: usize,
-    out: &mut [u8],
-) -> Documents {
-    let (mut squares, mut lost) = (0.0, 0.0);
-    for i in 0..dimension {
-        let x = f64::from(component(row, element, i)) * scale;
-        let (bits, rounded) = format.round(x);
-        out[2 * i..2 * i + 2].copy_from_slice(&bits.to_le_bytes());
-        squares += x * x;
-        lost += (x - rounded) * (x - rounded);
+/// Room for one row on its way.
+#[derive(Default)]
+struct Scratch {
+    stored: Vec<f32>,
+    scaled: Vec<f32>,
+    rounded: Vec<f32>,
+}
+
+impl Scratch {
+    fn convert(
+        &mut self,
+        plane: &Plane,
+        row: usize,
+        format: Format,
+        scale: f64,
+        out: &mut [u16],
+    ) -> Documents {
+        for room in [&mut self.stored, &mut self.scaled, &mut self.rounded] {
+            room.resize(out.len(), 0.0);
+        }
+        Kernels::best().widen(plane.element(), plane.row_bytes(row), &mut self.stored);
+        let known = round(
+            &self.stored,
+            scale,
+            Some(format),
+            &mut self.scaled,
+            out,
+            &mut self.rounded,
+        );
+        Documents {
+            length: known.length,
+            residual: known.residual,
+        }
     }
-    Documents {
-        length: squares.sqrt() * SLACK,
-        residual: lost.sqrt() * SLACK,
+}
+
+/// Scales numbers, rounds them (to f32 without a format), and tells what that lost.
+fn round(
+    numbers: &[f32],
+    scale: f64,
+    format: Option<Format>,
+    scaled: &mut [f32],
+    bits: &mut [u16],
+    rounded: &mut [f32],
+) -> Query {
+    for (x, scaled) in numbers.iter().zip(&mut *scaled) {
+        *scaled = (f64::from(*x) * scale) as f32;
+    }
+    match format {
+        Some(format) => format.round(scaled, bits, rounded),
+        None => {
+            for (x, rounded) in scaled.iter().zip(&mut *rounded) {
+                *rounded = if x.is_normal() { *x } else { 0.0 };
+            }
+        }
+    }
+    // Sums in f64, in lanes that the compiler can keep in one register.
+    let (mut squares, mut lost) = ([0.0f64; 8], [0.0f64; 8]);
+    for (at, (x, rounded)) in numbers.iter().zip(&*rounded).enumerate() {
+        let x = f64::from(*x) * scale;
+        let difference = x - f64::from(*rounded);
+        squares[at % 8] += x * x;
+        lost[at % 8] += difference * difference;
+    }
+    Query {
+        length: squares.iter().sum::<f64>().sqrt() * SLACK,
+        residual: lost.iter().sum::<f64>().sqrt() * SLACK,
     }
 }
 
@@ -167,37 +228,27 @@ pub(crate) fn queries(
     let size = if format.is_some() { 2 } else { 4 };
     let mut bytes = vec![0u8; padded * width * size];
     let (mut known, mut exponents) = (Vec::new(), Vec::new());
+    let (mut scaled, mut rounded) = (vec![0.0; dimension], vec![0.0; dimension]);
+    let mut bits = vec![0u16; dimension];
     for (query, out) in queries
         .chunks_exact(dimension)
         .zip(bytes.chunks_exact_mut(width * size))
     {
         let exponent = exponent_to_one(query.iter().fold(0.0, |a: f32, x| a.max(x.abs())));
-        let scale = power(exponent);
-        let (mut squares, mut lost) = (0.0, 0.0);
-        for (x, out) in query.iter().zip(out.chunks_exact_mut(size)) {
-            let x = f64::from(*x) * scale;
-            let rounded = match format {
-                Some(format) => {
-                    let (bits, rounded) = format.round(x);
-                    out.copy_from_slice(&bits.to_le_bytes());
-                    rounded
-                }
-                None => {
-                    let mut rounded = x as f32;
-                    if !rounded.is_normal() {
-                        rounded = 0.0;
-                    }
-                    out.copy_from_slice(&rounded.to_le_bytes());
-                    f64::from(rounded)
-                }
-            };
-            squares += x * x;
-            lost += (x - rounded) * (x - rounded);
-        }
-        known.push(Query {
-            length: squares.sqrt() * SLACK,
-            residual: lost.sqrt() * SLACK,
-        });
+        let of_query = round(
+            query,
+            power(exponent),
+            format,
+            &mut scaled,
+            &mut bits,
+            &mut rounded,
+        );
+        let form: &[u8] = match format {
+            Some(_) => bytemuck::cast_slice(&bits),
+            None => bytemuck::cast_slice(&rounded),
+        };
+        out[..form.len()].copy_from_slice(form);
+        known.push(of_query);
         exponents.push(exponent);
     }
     Queries {

@@ -5,33 +5,17 @@ use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
 use half::{bf16, f16};
 
-use super::bound::{self, Sums};
+use super::bound;
 use super::form::{Format, queries};
+use super::kernel::{Ability, Kernel, step};
 use super::resident::{Block, Resident};
 use super::rows::score_rows;
 use super::select::{keep_best, pack};
-use super::shape::{LANES, RowShape, Shape};
+use super::shape::LANES;
 use super::tiles::{RegionLaunch, score_tiles};
 
-/// The most queries that the row kernel takes.
-pub(crate) const FEW: usize = 8;
 /// The most candidates that are kept of a query.
 pub(crate) const MOST_CANDIDATES: usize = 1 << 16;
-
-/// What a device offers, and what tests turn down.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ability {
-    /// Units that execute together.
-    pub plane: usize,
-    /// Units of a cube that selects.
-    pub units: usize,
-    /// m16n8k16 products of f16 and bf16, and `ldmatrix`.
-    pub tensor: bool,
-    /// The least room for candidates, a query.
-    pub candidates: usize,
-    /// Never the row kernel.
-    pub tiles_only: bool,
-}
 
 /// What is asked of one batch.
 pub(crate) struct Ask<'a> {
@@ -69,64 +53,6 @@ struct Buffers {
     numbers: Handle,
     padded: usize,
     capacity: usize,
-}
-
-/// Which kernel scores.
-#[derive(Clone, Copy)]
-enum Kernel {
-    Tiles(Shape),
-    Rows(RowShape),
-}
-
-impl Kernel {
-    fn choose(count: usize, masked: bool, ability: &Ability) -> Kernel {
-        if count <= FEW && !ability.tiles_only {
-            let queries = count.next_power_of_two();
-            let planes = if ability.plane == 1 {
-                2
-            } else {
-                256 / ability.plane
-            };
-            // As many as leave the sums of all queries in registers.
-            let rows = if queries > 4 { 2 } else { 4 };
-            return Kernel::Rows(RowShape {
-                plane: ability.plane,
-                planes,
-                rows,
-                // A power of two of at least 32, as rows are padded to 256.
-                documents: (planes * rows).max(32),
-                queries,
-                masked,
-            });
-        }
-        Kernel::Tiles(if ability.tensor {
-            Shape::tensor(count, masked)
-        } else {
-            Shape::plain(ability.plane, masked)
-        })
-    }
-
-    fn documents(self) -> usize {
-        match self {
-            Kernel::Tiles(shape) => shape.documents(),
-            Kernel::Rows(shape) => shape.documents,
-        }
-    }
-
-    /// Queries with those that only fill a block.
-    fn padded(self, count: usize) -> usize {
-        match self {
-            Kernel::Tiles(shape) => count.next_multiple_of(shape.queries()),
-            Kernel::Rows(shape) => shape.queries,
-        }
-    }
-
-    fn sums(self) -> Sums {
-        match self {
-            Kernel::Tiles(shape) if shape.tensor => Sums::Tensor,
-            _ => Sums::Plain,
-        }
-    }
 }
 
 /// A batch that was searched and is still on the device.
@@ -228,22 +154,6 @@ fn run(client: &Client, ability: &Ability, part: &Resident, ask: &Ask) -> Batch 
         }
     }
     Batch { buffers, errors }
-}
-
-/// A step that visits all of `tiles` before it comes back, near the golden section of them.
-fn step(tiles: usize) -> usize {
-    let divides = |a: usize, b: usize| {
-        let (mut a, mut b) = (a, b);
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
-    let mut step = (tiles * 619 / 1000).max(1);
-    while divides(step, tiles) != 1 {
-        step += 1;
-    }
-    step
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -406,21 +316,4 @@ fn words(bytes: &[u8]) -> Vec<u32> {
         .chunks_exact(4)
         .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::step;
-
-    #[test]
-    fn steps_visit_every_tile() {
-        for tiles in [1, 2, 3, 4, 6, 12, 97, 100, 1000, 1024, 7813] {
-            let step = step(tiles);
-            let mut seen = vec![false; tiles];
-            for i in 0..tiles {
-                seen[i * step % tiles] = true;
-            }
-            assert!(seen.iter().all(|&seen| seen), "{tiles}");
-        }
-    }
 }

@@ -66,20 +66,28 @@ fn multiply_on_tensor_cores<E: Float>(
     for step in 0..comptime!(shape.slab / 16) {
         let mut right = Sequence::<Array<Vector<E, Const<2>>>>::new();
         #[unroll]
-        for t in 0..comptime!(shape.query_tiles) {
-            // Two 8 × 8 matrices: the units of each eight address the rows of one.
-            let row = queries + t * TILE_QUERIES + unit % 8;
-            let at = row * stride + step * 2 + (unit / 8) % 2;
-            right.push(product.load_matrix::<Vector<E, Const<8>>, Const<2>>(
+        for t in 0..comptime!(shape.query_tiles / 2) {
+            // Four 8 × 8 matrices: the units of each eight address the rows of one. First the two halves of
+            // 16 components of one tile, then those of the next.
+            let row = queries + t * comptime!(2 * TILE_QUERIES) + unit / 16 * TILE_QUERIES + unit % 8;
+            let at = row * stride + step * 2 + unit / 8 % 2;
+            let both = product.load_matrix::<Vector<E, Const<8>>, Const<2>>(
                 &stage[at..at + 1],
                 MatrixIdent::B,
-                2usize,
+                4usize,
                 false,
-            ));
+            );
+            #[unroll]
+            for half in 0..2usize {
+                let mut tile = Array::<Vector<E, Const<2>>>::new(2usize);
+                tile[0] = both[comptime!(2 * half)];
+                tile[1] = both[comptime!(2 * half + 1)];
+                right.push(tile);
+            }
         }
         #[unroll]
         for t in 0..comptime!(shape.document_tiles) {
-            // Four of them: rows 0..8 and 8..16, then the same of the next eight components.
+            // Rows 0..8 and 8..16, then the same of the next eight components.
             let row = documents + t * TILE_DOCUMENTS + unit % 16;
             let at = row * stride + step * 2 + unit / 16;
             let left = product.load_matrix::<Vector<E, Const<8>>, Const<2>>(

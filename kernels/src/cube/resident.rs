@@ -150,11 +150,11 @@ impl Residents {
         while first < documents {
             let here = at_once.min(documents - first);
             let rows = here.next_multiple_of(ROW_MULTIPLE);
-            let (bytes, of_block) = block(planes, format, exponent, first, here, rows, width);
+            let (bits, of_block) = block(planes, format, exponent, first, here, rows, width);
             known.length = known.length.max(of_block.length);
             known.residual = known.residual.max(of_block.residual);
             blocks.push(Block {
-                handle: client.create(Bytes::from_bytes_vec(bytes)),
+                handle: client.create(Bytes::from_elems(bits)),
                 first,
                 documents: here,
                 rows,

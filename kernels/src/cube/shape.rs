@@ -106,6 +106,11 @@ impl Shape {
         (rows * self.slab_vectors()).div_ceil(self.units())
     }
 
+    /// Whether every unit brings something of each load of queries, so that none needs asking.
+    pub const fn queries_fill_units(self) -> bool {
+        (self.queries() * self.slab_vectors()).is_multiple_of(self.units())
+    }
+
     /// Pairs of scores (one document, two neighbouring queries) that a unit holds of a tile.
     pub const fn pairs(self) -> usize {
         TILE_DOCUMENTS * TILE_QUERIES / 2 / self.plane
@@ -131,6 +136,7 @@ const _: () = {
         assert!((shape.documents() * shape.slab_vectors()).is_multiple_of(shape.units()));
         assert!(super::resident::ROW_MULTIPLE.is_multiple_of(shape.documents()));
         assert!(shape.pairs() > 0);
+        assert!(!shape.tensor || shape.query_tiles.is_multiple_of(2));
         assert!(2 * shape.stage() * 16 <= SHARED_BYTES);
         assert!(WIDTH_MULTIPLE.is_multiple_of(shape.slab));
         i += 1;
@@ -149,4 +155,22 @@ pub(crate) struct RowShape {
     /// Queries: 1, 2, 4 or 8.
     pub queries: usize,
     pub masked: bool,
+}
+
+impl RowShape {
+    /// The shape for 1, 2, 4 or 8 queries.
+    pub fn new(plane: usize, queries: usize, masked: bool) -> RowShape {
+        let planes = if plane == 1 { 2 } else { 256 / plane };
+        // As many as leave the sums of all queries in registers.
+        let rows = if queries > 4 { 2 } else { 4 };
+        RowShape {
+            plane,
+            planes,
+            rows,
+            // A power of two, as rows are padded to 256.
+            documents: (planes * rows).max(32),
+            queries,
+            masked,
+        }
+    }
 }

@@ -210,14 +210,7 @@ fn tiles<E: Float + CubeElement>(shape: Shape) -> impl CubeKernel {
 }
 
 fn rows<E: Float + CubeElement>(queries: usize) -> impl CubeKernel {
-    let shape = RowShape {
-        plane: 32,
-        planes: 8,
-        rows: if queries > 4 { 2 } else { 4 },
-        documents: 32,
-        queries,
-        masked: true,
-    };
+    let shape = RowShape::new(32, queries, true);
     score_rows::ScoreRows::<E>::new(
         settings(256),
         device(),

@@ -131,6 +131,8 @@ pub(crate) fn score_tiles<E: Float>(
 }
 
 /// Reads the units' vectors of a slab: the documents' from `base`, the queries' from `query_base`.
+// The first branch is taken when the kernel is compiled: units that all have work are not asked.
+#[allow(clippy::if_same_then_else)]
 #[cube]
 fn fetch<E: Float>(
     planes: &[Vector<E, Const<8>>],
@@ -151,14 +153,17 @@ fn fetch<E: Float>(
     #[unroll]
     for i in 0..comptime!(shape.loads(shape.queries())) {
         let at = i * comptime!(shape.units()) + UNIT_POS as usize;
-        // There may be fewer vectors than units.
-        if at < comptime!(shape.queries() * shape.slab_vectors()) {
+        if comptime!(shape.queries_fill_units()) {
+            held[comptime!(of_documents + i)] = queries[query_base + at / vectors * width + at % vectors];
+        } else if at < comptime!(shape.queries() * vectors) {
             held[comptime!(of_documents + i)] = queries[query_base + at / vectors * width + at % vectors];
         }
     }
 }
 
 /// Writes what [`fetch`] read to the half of the stage that begins at `offset`.
+// The first branch is taken when the kernel is compiled: units that all have work are not asked.
+#[allow(clippy::if_same_then_else)]
 #[cube]
 fn put<E: Float>(
     stage: &mut Shared<[Vector<E, Const<8>>]>,
@@ -178,7 +183,9 @@ fn put<E: Float>(
     #[unroll]
     for i in 0..comptime!(shape.loads(shape.queries())) {
         let at = i * comptime!(shape.units()) + UNIT_POS as usize;
-        if at < comptime!(shape.queries() * shape.slab_vectors()) {
+        if comptime!(shape.queries_fill_units()) {
+            stage[queries + at / vectors * stride + at % vectors] = held[comptime!(of_documents + i)];
+        } else if at < comptime!(shape.queries() * vectors) {
             stage[queries + at / vectors * stride + at % vectors] = held[comptime!(of_documents + i)];
         }
     }
