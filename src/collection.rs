@@ -8,7 +8,12 @@ use stratal_storage::Layout;
 use crate::Encoder;
 use crate::query::{BatchSearch, Search};
 use crate::schema::{MadeBy, Schema};
-use crate::{CollectionSnapshot, Database, Document, Element, Error, Id, Result, Similarity, StoredDocument};
+use crate::{
+    CollectionSnapshot, Database, Document, Element, Error, Filter, Id, Result, Similarity, StoredDocument,
+};
+
+/// How often a deletion by filter is decided anew when other commits come between.
+const TRIES: usize = 100;
 
 /// Opens or creates a collection; made by [`Database::collection`].
 #[must_use = "a builder does nothing before `open`, `create` or `open_or_create`"]
@@ -367,6 +372,14 @@ impl Collection {
         Ok(self.snapshot()?.count())
     }
 
+    /// How many documents pass a filter.
+    ///
+    /// # Errors
+    /// [`Error::Filter`], [`Error::Storage`] for damage or a dropped collection.
+    pub fn count_where(&self, filter: impl Into<Filter>) -> Result<u64> {
+        self.snapshot()?.count_where(filter)
+    }
+
     /// The document of an id, `None` if there is none.
     ///
     /// # Errors
@@ -413,6 +426,25 @@ impl Collection {
         let mut transaction = self.database.begin();
         transaction.pair(self, question, document)?;
         transaction.commit().map(|_| ())
+    }
+
+    /// Deletes every document that passes a filter and commits; how many there were. A document that another commit
+    /// changes meanwhile is judged again.
+    ///
+    /// # Errors
+    /// As [`crate::Transaction::delete_where`] and [`crate::Transaction::commit`].
+    pub fn delete_where(&self, filter: impl Into<Filter>) -> Result<u64> {
+        let filter = filter.into();
+        let mut tries = 0;
+        loop {
+            let mut transaction = self.database.begin();
+            transaction.delete_where(self, filter.clone())?;
+            tries += 1;
+            match transaction.commit() {
+                Err(Error::Storage(stratal_storage::Error::VersionConflict { .. })) if tries < TRIES => {}
+                committed => return Ok(committed?.deleted),
+            }
+        }
     }
 
     /// Searches in words: the text is encoded by the collection's own encoder.

@@ -9,6 +9,7 @@ use rayon::ThreadPool;
 use stratal_storage::{Opened, Statistics, Store, StoreOptions, Verification};
 
 use crate::collection::CollectionBuilder;
+use crate::filter::Indexes;
 #[cfg(feature = "encoder")]
 use crate::models::Models;
 use crate::schema::Schema;
@@ -33,6 +34,7 @@ pub(crate) struct Engine {
     /// Commits of documents share it; whoever lets another generation answer has it alone, so that no commit
     /// brings vectors of the one before.
     pub cutover: RwLock<()>,
+    pub filters: Indexes,
     #[cfg(feature = "encoder")]
     pub models: Models,
 }
@@ -154,6 +156,7 @@ impl DatabaseOptions {
             pool: OnceLock::new(),
             schemas: Mutex::default(),
             cutover: RwLock::default(),
+            filters: Indexes::default(),
             #[cfg(feature = "encoder")]
             models: Models::new(store.models_folder()),
         });

@@ -20,6 +20,9 @@ pub enum Error {
     #[cfg(feature = "ingest")]
     #[error(transparent)]
     Ingest(#[from] crate::ingest::IngestError),
+    /// A filter that cannot be used.
+    #[error(transparent)]
+    Filter(#[from] crate::FilterError),
     /// A vector has the wrong number of components.
     #[error("{what} has {got} components, and the collection {collection:?} takes {expected}")]
     Dimension {

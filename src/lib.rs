@@ -55,6 +55,7 @@ mod document;
 #[cfg(feature = "encoder")]
 pub mod encoder;
 mod error;
+pub mod filter;
 #[cfg(feature = "ingest")]
 pub mod ingest;
 #[cfg(feature = "encoder")]
@@ -75,6 +76,7 @@ pub use encoder::{
     Embeddings, EncodeOptions, Encoder, EncoderSettings, Identity, ModelError, Passage, Pooling, Template,
 };
 pub use error::{Error, Result};
+pub use filter::{Filter, FilterError, FilterField, Literal, UnknownField, field, field_at, time};
 pub use pairs::Pair;
 pub use query::{BatchSearch, Field, Hit, Search};
 #[cfg(feature = "encoder")]

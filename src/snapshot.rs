@@ -7,10 +7,11 @@ use stratal_storage::Row;
 
 use crate::database::Engine;
 use crate::document::Payload;
+use crate::filter::passing;
 use crate::pairs;
 use crate::query::{BatchSearch, Search};
 use crate::schema::Schema;
-use crate::{Error, Id, Result, Similarity, Source};
+use crate::{Error, Filter, Id, Result, Similarity, Source};
 
 /// An unchanging view of a database. It outlives the handle it came from and keeps no one from writing.
 #[derive(Clone)]
@@ -125,6 +126,32 @@ impl CollectionSnapshot {
     /// Every document, in no promised order. Commits made meanwhile change nothing of what comes.
     pub fn iter(&self) -> impl Iterator<Item = Result<StoredDocument>> + '_ {
         self.inner.rows().map(|row| self.read(row))
+    }
+
+    /// Every document that passes a filter, in no promised order. Which do is decided at the call.
+    ///
+    /// # Errors
+    /// [`Error::Filter`], [`Error::Storage`] for damage; and for each document as [`CollectionSnapshot::iter`].
+    pub fn iter_where(
+        &self,
+        filter: impl Into<Filter>,
+    ) -> Result<impl Iterator<Item = Result<StoredDocument>> + '_> {
+        Ok(self.rows_where(&filter.into())?.map(|row| self.read(row)))
+    }
+
+    pub(crate) fn rows_where<'a>(&'a self, filter: &Filter) -> Result<impl Iterator<Item = Row> + use<'a>> {
+        let parts = self.inner.parts();
+        let passing: Vec<_> = parts
+            .iter()
+            .map(|live| passing(self, live, filter))
+            .collect::<Result<_>>()?;
+        Ok(parts.iter().zip(passing).flat_map(|(live, passing)| {
+            let rows: Vec<u32> = passing.iter().collect();
+            rows.into_iter().map(|row| Row {
+                part: live.part().clone(),
+                row,
+            })
+        }))
     }
 
     /// Searches in words; see [`crate::Collection::search`].

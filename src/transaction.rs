@@ -1,13 +1,13 @@
 //! Transactions: any number of documents and collections, committed together or not at all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use stratal_storage::{Batch, Committed, Expect, Vectors};
 
 use crate::pairs;
 use crate::schema::{MadeBy, Schema};
-use crate::{Collection, Database, Document, Error, Id, Pair, Result};
+use crate::{Collection, Database, Document, Error, Filter, Id, Pair, Result};
 
 /// A transaction. Dropping it aborts it; nothing is encoded or written before [`Transaction::commit`].
 ///
@@ -138,6 +138,57 @@ impl Transaction {
             kept,
         });
         Ok(())
+    }
+
+    /// Deletes every document that passes a filter: those of the last commit as this transaction has changed them so
+    /// far, documents it puts included. Returns how many there are.
+    ///
+    /// The documents are read here, outside all locks. The commit fails with a version conflict if one of those to be
+    /// deleted has been changed by another since; [`Collection::delete_where`] tries again by itself.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] for one that cannot be used, so also for one made of an empty text or one that does not
+    /// parse; [`Error::Invalid`] if the collection belongs to another database; [`Error::Storage`] for damage.
+    /// Nothing is added to the transaction then.
+    pub fn delete_where(&mut self, collection: &Collection, filter: impl Into<Filter>) -> Result<u64> {
+        let filter = filter.into();
+        filter.check()?;
+        let target = self.target(collection)?;
+        let mut own: BTreeMap<&Id, Option<&Document>> = BTreeMap::new();
+        for step in &self.steps {
+            match step {
+                Step::Put {
+                    collection, document, ..
+                } if collection.number == target.number => own.insert(&document.id, Some(document)),
+                Step::Delete { collection, id, .. } if collection.number == target.number => {
+                    own.insert(id, None)
+                }
+                _ => None,
+            };
+        }
+        let mut deleted = Vec::new();
+        for row in collection.snapshot()?.rows_where(&filter)? {
+            let id = row.part.id(row.row)?;
+            if !own.contains_key(&id) {
+                deleted.push((id, Some(row.part.version(row.row)?)));
+            }
+        }
+        let empty = serde_json::Map::new();
+        for (id, document) in own {
+            let Some(document) = document else { continue };
+            let metadata = document.metadata.as_object().unwrap_or(&empty);
+            if filter.matches(id, document.title.as_deref(), metadata)? {
+                deleted.push((id.clone(), None));
+            }
+        }
+        let count = deleted.len() as u64;
+        self.steps
+            .extend(deleted.into_iter().map(|(id, expected)| Step::Delete {
+                collection: target.clone(),
+                id,
+                expected,
+            }));
+        Ok(count)
     }
 
     /// Number of operations.
@@ -336,8 +387,6 @@ impl Transaction {
     /// Makes the vectors of all documents that bring text, collection by collection, outside every lock.
     #[cfg(feature = "encoder")]
     fn encode(&mut self) -> Result<()> {
-        use std::collections::BTreeMap;
-
         use crate::{EncodeOptions, Passage};
 
         let mut waiting: BTreeMap<u32, Vec<usize>> = BTreeMap::new();

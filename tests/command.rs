@@ -603,6 +603,81 @@ fn another_encoder_takes_over_and_can_be_gone_back_from() {
     place.run(&["verify", "db"]).ok();
 }
 
+// B50, B51, B95
+#[test]
+fn documents_are_counted_listed_and_deleted_by_filter() {
+    let place = Place::new();
+    place.run(&["create", "db", "c", "--dimension", "2"]).ok();
+    let lines: String = [
+        (r#"it's"#, 2019, "en"),
+        ("x' OR '1'='1", 2020, "en"),
+        (r#"a\"b"#, 2021, "en"),
+        (r"a\b", 2022, "de"),
+    ]
+    .iter()
+    .map(|(id, year, lang)| {
+        let metadata = serde_json::json!({ "year": year, "lang": lang });
+        serde_json::json!({ "id": id, "vectors": [[1.0, 0.0]], "metadata": metadata }).to_string() + "\n"
+    })
+    .collect();
+    place.write("docs.jsonl", lines);
+    place.run(&["import", "db", "docs.jsonl"]).ok();
+    let count = |filter: &str| place.run(&["count", "db", "--filter", filter]).ok();
+    assert_eq!(place.run(&["count", "db"]).ok().out, "4\n");
+    assert_eq!(count(r#"year >= 2020 and lang = "en""#).out, "2\n");
+    assert_eq!(count("@id = \"it's\"").out, "1\n");
+    assert_eq!(count(r#"@id in ["a\"b", 'a\\b', "x' OR '1'='1"]"#).out, "3\n");
+    let listed = place
+        .run(&["list", "db", "--filter", "lang != 'en'", "--json"])
+        .ok();
+    assert_eq!(
+        listed.json(),
+        [serde_json::json!({ "id": "a\\b", "metadata": { "year": 2022, "lang": "de" } })]
+    );
+    assert_eq!(
+        place
+            .run(&["list", "db", "--limit", "3"])
+            .ok()
+            .out
+            .lines()
+            .count(),
+        3
+    );
+
+    for command in ["count", "list", "delete"] {
+        let refused = place.run(&[command, "db", "--filter", "year >= and lang = 'en'"]);
+        refused.fails(2, "column 9: expected a value, found `and`; a text stands in quotes: \"and\"\n  year >= and lang = 'en'\n          ^");
+        place
+            .run(&[command, "db", "--filter", " "])
+            .fails(2, "the filter is empty");
+    }
+    let slip = count("yaer != 2020");
+    assert_eq!(
+        (
+            slip.out.as_str(),
+            slip.err.contains("did you mean year, which 4 documents have?")
+        ),
+        ("4\n", true)
+    );
+    place
+        .run(&["delete", "db", "--filter", "yaer != 2020"])
+        .fails(1, "did you mean year");
+    place
+        .run(&["delete", "db", "x", "--filter", "year = 1"])
+        .fails(2, "cannot be used with");
+    place.run(&["delete", "db"]).fails(2, "required");
+    assert_eq!(place.run(&["count", "db"]).ok().out, "4\n");
+    let deleted = place
+        .run(&["delete", "db", "--filter", "@id = \"x' OR '1'='1\""])
+        .ok();
+    assert_eq!(deleted.out, "1 document deleted\n");
+    assert_eq!(
+        place.run(&["delete", "db", "--filter", "year < 2022"]).ok().out,
+        "2 documents deleted\n"
+    );
+    assert_eq!(place.run(&["list", "db"]).ok().out, "a\\b\n");
+}
+
 #[test]
 fn help_teaches_and_completions_are_there() {
     let place = Place::new();

@@ -35,7 +35,11 @@ pub enum Command {
     Search(Search),
     /// Print documents
     Get(Get),
-    /// Delete documents
+    /// Count documents, all or those that pass a filter
+    Count(Count),
+    /// List documents, all or those that pass a filter
+    List(List),
+    /// Delete documents, by their ids or by a filter
     Delete(Delete),
     /// Show what a database holds
     Stat(Stat),
@@ -293,7 +297,7 @@ pub struct Delete {
     /// The database's directory
     pub database: PathBuf,
     /// Ids; behind `--` they may begin with a hyphen
-    #[arg(required = true)]
+    #[arg(required_unless_present = "filter")]
     pub ids: Vec<String>,
     /// The collection (may be left out if there is one only)
     #[arg(long, short)]
@@ -301,6 +305,39 @@ pub struct Delete {
     /// The ids are numbers, not texts
     #[arg(long)]
     pub number: bool,
+    /// Delete all documents that pass, for example 'year < 1980 and lang = "en"'
+    #[arg(long, value_name = "FILTER", conflicts_with_all = ["ids", "number"], allow_hyphen_values = true)]
+    pub filter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Count {
+    /// The database's directory
+    pub database: PathBuf,
+    /// The collection (may be left out if there is one only)
+    #[arg(long, short)]
+    pub collection: Option<String>,
+    /// Only documents that pass, for example 'year >= 2020 and lang in ["en", "de"]'
+    #[arg(long, value_name = "FILTER", allow_hyphen_values = true)]
+    pub filter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    /// The database's directory
+    pub database: PathBuf,
+    /// The collection (may be left out if there is one only)
+    #[arg(long, short)]
+    pub collection: Option<String>,
+    /// Only documents that pass, for example 'year >= 2020 and lang in ["en", "de"]'
+    #[arg(long, value_name = "FILTER", allow_hyphen_values = true)]
+    pub filter: Option<String>,
+    /// Documents at most
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// One JSON object a document
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

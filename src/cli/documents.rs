@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{Delete, Get};
 use super::output::{Output, counted, note};
+use super::select::known_fields;
 use super::{Failure, Outcome, collection, id};
 use crate::{Database, Id, StoredDocument};
 
@@ -33,6 +34,11 @@ pub fn get(arguments: &Get, output: &mut Output) -> Outcome {
 pub fn delete(arguments: &Delete, output: &mut Output) -> Outcome {
     let db = Database::open(&arguments.database)?;
     let target = collection(&db, arguments.collection.as_deref())?;
+    if let Some(text) = &arguments.filter {
+        let deleted = target.delete_where(known_fields(&target, text)?)?;
+        db.close()?;
+        return output.line(&format!("{} deleted", counted(deleted, "document", "documents")));
+    }
     let mut transaction = db.begin();
     for typed in &arguments.ids {
         transaction.delete(&target, id(typed, arguments.number)?)?;

@@ -7,6 +7,7 @@ mod model;
 mod output;
 mod reembed;
 mod search;
+mod select;
 mod transfer;
 mod upkeep;
 
@@ -109,6 +110,8 @@ fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Add(arguments) => add::add(&arguments, output),
         Command::Search(arguments) => search::search(arguments, output),
         Command::Get(arguments) => documents::get(&arguments, output),
+        Command::Count(arguments) => select::count(&arguments, output),
+        Command::List(arguments) => select::list(&arguments, output),
         Command::Delete(arguments) => documents::delete(&arguments, output),
         Command::Stat(arguments) => upkeep::stat(&arguments, output),
         Command::Verify(arguments) => upkeep::verify(&arguments, output),
