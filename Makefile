@@ -13,12 +13,14 @@ test:
 	cargo test --workspace --features cli,guest/encoder
 	cargo test -p guest
 
-# The GPU kernels' source on CubeCL's CPU runtime, and what they become on a GPU. Needs LLVM, which the
-# script sees to, and some minutes from cold.
+# The GPU kernels' source on CubeCL's CPU runtime, what they become on a GPU, and the engine with them. Needs
+# LLVM, which the script sees to, and some minutes from cold. One feature set, so that CubeCL is built once.
+gpu = -p stratal -p stratal-kernels --no-default-features --features cube-cpu
 test-gpu:
 	sh kernels/llvm-stand-in.sh
-	cargo test -p stratal-kernels --features cuda,cube-cpu --lib --test cube --test driver
-	cargo test -p stratal-kernels --features cuda,cube-cpu --bench gpu --no-run
+	cargo test $(gpu) --test cube --test driver --test device
+	cargo test $(gpu) --lib cube
+	cargo test $(gpu) --bench gpu --no-run
 
 fmt:
 	cargo fmt --all --check

@@ -35,6 +35,8 @@ pub(crate) struct Engine {
     /// brings vectors of the one before.
     pub cutover: RwLock<()>,
     pub filters: Indexes,
+    /// Those that search beside the CPU, opened at first use.
+    pub devices: crate::device::Devices,
     #[cfg(feature = "encoder")]
     pub models: Models,
 }
@@ -157,6 +159,7 @@ impl DatabaseOptions {
             schemas: Mutex::default(),
             cutover: RwLock::default(),
             filters: Indexes::default(),
+            devices: crate::device::Devices::default(),
             #[cfg(feature = "encoder")]
             models: Models::new(store.models_folder()),
         });
@@ -300,6 +303,13 @@ impl Database {
     /// Where the copies of encoders are kept.
     pub fn models_folder(&self) -> PathBuf {
         self.store.models_folder()
+    }
+
+    /// Searches with `searcher` where CUDA device `index` is asked for, and where a GPU is chosen if that is 0: for
+    /// a device with a memory budget of its own, and for tests without a GPU.
+    #[cfg(feature = "cuda")]
+    pub fn use_searcher(&self, index: usize, searcher: Arc<stratal_kernels::cube::Searcher>) {
+        self.engine.devices.insert(index, searcher);
     }
 
     /// The worker threads of the database, for work that belongs to it.

@@ -51,6 +51,7 @@
 pub mod cli;
 mod collection;
 mod database;
+mod device;
 mod document;
 #[cfg(feature = "encoder")]
 pub mod encoder;
@@ -70,6 +71,8 @@ mod transaction;
 
 pub use collection::{Collection, CollectionBuilder};
 pub use database::{Database, DatabaseOptions};
+#[cfg(feature = "encoder")]
+pub use device::burn_device;
 pub use document::{Document, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, Source, TEXT_BYTES_MAX};
 #[cfg(feature = "encoder")]
 pub use encoder::{
@@ -83,6 +86,7 @@ pub use query::{BatchSearch, Field, Hit, Search};
 pub use reembedding::{GenerationInfo, ReembedProgress, ReembedReport, Reembedding};
 pub use schema::Similarity;
 pub use snapshot::{CollectionSnapshot, Snapshot, StoredDocument};
+pub use stratal_kernels::Device;
 pub use stratal_storage::{
     CollectionStatistics, Committed, Element, Error as StorageError, FileEntry, Id, Opened, Problem,
     Statistics, Verification, vfs,

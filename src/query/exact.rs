@@ -4,25 +4,33 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use stratal_kernels::{Options, Plane, TopK, max_inner_product};
-use stratal_storage::{LivePart, Row};
+use stratal_kernels::{Candidate, Device, Options, Plane, TopK, max_inner_product};
+use stratal_storage::{LivePart, Part, Row};
 
 use super::{Field, Hit};
+use crate::device::{Chosen, DevicePart};
 use crate::{CollectionSnapshot, Element, Error, Id, Result};
 
-/// The best `k` documents for each of `count` queries `[count, D]` over the chosen layers.
+/// What is searched for, the same for every part.
+pub(super) struct Asked<'a> {
+    /// `[count, D]`.
+    pub queries: &'a [f32],
+    pub count: usize,
+    pub k: usize,
+    pub floor: Option<f64>,
+    pub layers: &'a [u32],
+    pub device: Device,
+}
+
+/// The best `k` documents for each query over the chosen layers.
 pub(super) fn search(
     collection: &CollectionSnapshot,
-    queries: &[f32],
-    count: usize,
-    k: usize,
-    floor: Option<f64>,
-    layers: &[u32],
+    asked: &Asked<'_>,
     fields: &BTreeSet<Field>,
 ) -> Result<Vec<Vec<Hit>>> {
-    let found = best(collection, queries, count, k, floor, layers)?;
+    let found = best(collection, asked)?;
     let mut rows: HashMap<(usize, u32), Hit> = HashMap::new();
-    let mut answers = Vec::with_capacity(count);
+    let mut answers = Vec::with_capacity(asked.count);
     for best in found {
         let mut hits = Vec::with_capacity(best.len());
         for (score, at) in best {
@@ -31,7 +39,7 @@ pub(super) fn search(
                 Some(hit) => Hit { score, ..hit.clone() },
                 None => {
                     let hit = read(collection, score, at.part, at.row, fields)?;
-                    if count > 1 {
+                    if asked.count > 1 {
                         rows.insert((at.part, at.row), hit.clone());
                     }
                     hit
@@ -51,18 +59,18 @@ struct Place {
     id: Id,
 }
 
-fn best(
-    collection: &CollectionSnapshot,
-    queries: &[f32],
-    count: usize,
-    k: usize,
-    floor: Option<f64>,
-    layers: &[u32],
-) -> Result<Vec<Vec<(f64, Place)>>> {
-    let floor = floor.unwrap_or(f64::NEG_INFINITY);
+fn best(collection: &CollectionSnapshot, asked: &Asked<'_>) -> Result<Vec<Vec<(f64, Place)>>> {
+    let floor = asked.floor.unwrap_or(f64::NEG_INFINITY);
     let by_id = |a: &Place, b: &Place| a.id.cmp(&b.id);
-    let mut best: Vec<_> = (0..count).map(|_| TopK::with_floor(k, floor, by_id)).collect();
+    let mut best: Vec<_> = (0..asked.count)
+        .map(|_| TopK::with_floor(asked.k, floor, by_id))
+        .collect();
     let pool = collection.engine.pool()?;
+    let live: u64 = collection.inner.parts().iter().map(LivePart::live_rows).sum();
+    let chosen = collection.engine.devices.choose(
+        asked.device,
+        live * asked.layers.len() as u64 * asked.queries.len() as u64,
+    )?;
     // Large parts first: they raise the floor that lets the small ones be skipped.
     let mut order: Vec<usize> = (0..collection.inner.parts().len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(collection.inner.parts()[index].live_rows()));
@@ -71,7 +79,7 @@ fn best(
         if live.live_rows() == 0 {
             continue;
         }
-        let planes = planes(collection, live, layers)?;
+        let planes = planes(collection, live, asked.layers)?;
         let mask = live_mask(live);
         let floors: Vec<f64> = best.iter().map(TopK::floor).collect();
         // A damaged page met while ids are compared cannot leave the comparison; it fails the search after it.
@@ -87,12 +95,15 @@ fn best(
             }
         };
         let ties = |a: u32, b: u32| -> Ordering { id(a).cmp(&id(b)).then(a.cmp(&b)) };
-        let mut options = Options::new(k).floors(&floors).order(&ties);
+        let mut options = Options::new(asked.k).floors(&floors).order(&ties);
         if let Some(mask) = &mask {
             options = options.live(mask);
         }
-        let found =
-            pool.install(|| max_inner_product(queries, collection.schema.dimension(), &planes, &options))?;
+        let found = pool.install(|| match on_device(collection, live, &chosen, asked, &options)? {
+            Some(found) => Ok(found),
+            None => max_inner_product(asked.queries, collection.schema.dimension(), &planes, &options)
+                .map_err(Error::from),
+        })?;
         for (best, candidates) in best.iter_mut().zip(found) {
             for candidate in candidates {
                 if let Some(id) = id(candidate.row) {
@@ -112,6 +123,40 @@ fn best(
         }
     }
     Ok(best.into_iter().map(TopK::into_sorted).collect())
+}
+
+/// What a device finds in a segment. `None` where the CPU searches: without a device, and in parts that are in
+/// memory, which are small and soon gone.
+fn on_device(
+    collection: &CollectionSnapshot,
+    live: &LivePart,
+    chosen: &Chosen,
+    asked: &Asked<'_>,
+    options: &Options,
+) -> Result<Option<Vec<Vec<Candidate>>>> {
+    let layout = collection.schema.layout;
+    let Part::Segment(segment) = live.part() else {
+        return Ok(None);
+    };
+    let Some(key) = segment.vectors_checksum(layout.generation) else {
+        return Ok(None);
+    };
+    if !chosen.is_device() {
+        return Ok(None);
+    }
+    let all: Vec<u32> = (0..layout.layers).collect();
+    let part = DevicePart {
+        key,
+        planes: &planes(collection, live, &all)?,
+        layers: asked.layers,
+    };
+    chosen.search(
+        &collection.engine.devices,
+        &part,
+        asked.queries,
+        layout.dimension as usize,
+        options,
+    )
 }
 
 fn planes<'a>(collection: &CollectionSnapshot, live: &'a LivePart, layers: &[u32]) -> Result<Vec<Plane<'a>>> {

@@ -5,6 +5,7 @@ mod exact;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
+use stratal_kernels::Device;
 
 use crate::{CollectionSnapshot, Error, Id, Result};
 
@@ -53,6 +54,7 @@ struct Request {
     layers: Option<Vec<String>>,
     fields: BTreeSet<Field>,
     made_by: Option<String>,
+    device: Device,
 }
 
 enum Questions {
@@ -71,6 +73,7 @@ impl Request {
             layers: None,
             fields: BTreeSet::from([Field::Title, Field::Text, Field::Metadata]),
             made_by: None,
+            device: Device::Auto,
         }
     }
 
@@ -83,6 +86,7 @@ impl Request {
             layers,
             fields,
             made_by,
+            device,
         } = self;
         let collection = collection?;
         let name = collection.name();
@@ -123,7 +127,15 @@ impl Request {
         for (row, vector) in vectors.iter().enumerate() {
             queries.extend_from_slice(&schema.prepared(name, vector, &|| format!("query {row}"))?);
         }
-        exact::search(&collection, &queries, vectors.len(), k, floor, &planes, &fields)
+        let asked = exact::Asked {
+            queries: &queries,
+            count: vectors.len(),
+            k,
+            floor,
+            layers: &planes,
+            device,
+        };
+        exact::search(&collection, &asked, &fields)
     }
 }
 
@@ -181,6 +193,13 @@ macro_rules! request_settings {
             self
         }
 
+        /// Where to compare: by default on a GPU if this build (feature `cuda`) and this machine have one and the
+        /// search is large enough, else on the CPU. The answer is the same.
+        pub fn device(mut self, device: Device) -> Self {
+            self.request.device = device;
+            self
+        }
+
         /// Compare with every document: what a search does now; said, it stays so.
         pub fn exact(self) -> Self {
             self
@@ -214,7 +233,8 @@ impl Search {
     ///
     /// # Errors
     /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::ForeignModel`], [`Error::UnknownLayer`],
-    /// [`Error::NoEncoder`], [`Error::Invalid`], [`Error::Storage`] for damage or a dropped collection.
+    /// [`Error::NoEncoder`], [`Error::Invalid`], [`Error::Storage`] for damage or a dropped collection,
+    /// [`Error::Kernel`] for a device that was named and is not there.
     pub fn run(self) -> Result<Vec<Hit>> {
         Ok(self.request.run()?.pop().unwrap_or_default())
     }

@@ -89,6 +89,14 @@ impl Searcher {
         Searcher::with_blocks(client, budget, BLOCK_BYTES)
     }
 
+    /// A searcher on CubeCL's CPU runtime: the kernels' source where there is no GPU, for tests. It is slower
+    /// than the search on the CPU.
+    #[cfg(feature = "cube-cpu")]
+    pub fn on_cpu_runtime(budget: u64) -> Searcher {
+        let device = cubecl::Device::Cpu(cubecl::cpu::CpuDevice);
+        Searcher::new(device.client(), budget)
+    }
+
     /// The same with another size of buffer, in bytes, for parts that are larger than one.
     pub fn with_blocks(client: Client, budget: u64, block_bytes: usize) -> Searcher {
         let properties = client.properties();
