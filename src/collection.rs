@@ -475,6 +475,7 @@ impl Collection {
     /// # Errors
     /// [`Error::Storage`].
     pub fn compact(&self) -> Result<()> {
-        Ok(self.database.store.compact(Some(&self.name))?)
+        self.database.store.compact(Some(&self.name))?;
+        crate::derived::complete(&self.database.store, Some(&self.name))
     }
 }

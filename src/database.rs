@@ -9,6 +9,7 @@ use rayon::ThreadPool;
 use stratal_storage::{Opened, Statistics, Store, StoreOptions, Verification};
 
 use crate::collection::CollectionBuilder;
+use crate::derived::{self, Derived};
 use crate::filter::Indexes;
 #[cfg(feature = "encoder")]
 use crate::models::Models;
@@ -152,7 +153,11 @@ impl DatabaseOptions {
     /// [`crate::Error::Storage`]: no database there, one there already, a foreign folder, another writer, a newer
     /// format, damage, a network file system, or what the file system gives.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
-        let store = Store::open(path.as_ref(), self.store)?;
+        let options = StoreOptions {
+            derive: Some(Arc::new(Derived)),
+            ..self.store
+        };
+        let store = Store::open(path.as_ref(), options)?;
         let engine = Arc::new(Engine {
             threads: self.threads,
             pool: OnceLock::new(),
@@ -262,12 +267,14 @@ impl Database {
         Ok(self.store.checkpoint()?)
     }
 
-    /// Gives the space of deleted documents back. After it nothing deleted before is in any file.
+    /// Gives the space of deleted documents back. After it nothing deleted before is in any file. Segments
+    /// that lack an index, because an older build wrote them or it was damaged, get it.
     ///
     /// # Errors
     /// [`crate::Error::Storage`].
     pub fn compact(&self) -> Result<()> {
-        Ok(self.store.compact(None)?)
+        self.store.compact(None)?;
+        derived::complete(&self.store, None)
     }
 
     /// Reads the whole database back and checks it.

@@ -51,6 +51,7 @@
 pub mod cli;
 mod collection;
 mod database;
+mod derived;
 mod device;
 mod document;
 #[cfg(feature = "encoder")]

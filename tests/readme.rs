@@ -5,7 +5,7 @@ use std::path::PathBuf;
 mod program {
     // BEGIN README
     use serde_json::json;
-    use stratal::{Database, Document, Encoder};
+    use stratal::{Database, Document, Encoder, field};
 
     pub fn main() -> Result<(), stratal::Error> {
         let db = Database::open_or_create("notes.stratal")?; // one directory, one writer
@@ -29,6 +29,12 @@ mod program {
         for hit in notes.search("balanced search tree").k(1).run()? {
             println!("{:.3} {} {}", hit.score, hit.id, hit.text.unwrap_or_default());
         }
+
+        let old = notes
+            .search("balanced search tree")
+            .filter(field("year").lt(1980))
+            .run()?; // or .filter("year < 1980")
+        assert_eq!(old.len() as u64, notes.count_where("year < 1980")?);
 
         let view = db.snapshot(); // unchanging, for as long as you hold it
         notes.delete("btree")?;

@@ -258,6 +258,9 @@ pub struct Search {
     /// Compare with these layers only
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub layers: Option<Vec<String>>,
+    /// Only documents that pass, for example 'year >= 2020 and lang = "en"'
+    #[arg(long, value_name = "FILTER", allow_hyphen_values = true)]
+    pub filter: Option<String>,
     /// Search by this vector: a JSON list of numbers
     #[arg(
         long,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::arguments::Search;
 use super::documents::id_value;
 use super::output::{Output, excerpt, note, plain, seconds};
+use super::select::{parsed, tell_unknown_fields};
 use super::{Failure, Outcome, collection};
 use crate::{Database, Hit, Id};
 
@@ -29,6 +30,11 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
     if let Some(layers) = arguments.layers {
         search = search.layers(layers);
     }
+    let filter = arguments.filter.as_deref().map(parsed).transpose()?;
+    if let Some(filter) = &filter {
+        tell_unknown_fields(&target.snapshot()?, filter)?;
+        search = search.filter(filter.clone());
+    }
     let hits = search.run()?;
     if arguments.json {
         return hits.iter().try_for_each(|hit| output.json(&hit_value(hit)));
@@ -36,6 +42,10 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
     if hits.is_empty() {
         let why = if target.count()? == 0 {
             "the collection is empty"
+        } else if let Some(filter) = &filter
+            && target.count_where(filter.clone())? == 0
+        {
+            "no document passes the filter"
         } else {
             "no document reaches the floor"
         };
@@ -55,9 +65,12 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
         }
     }
     output.flush()?;
+    let compared = match filter {
+        Some(filter) => target.count_where(filter)?,
+        None => target.count()?,
+    };
     note(&format!(
-        "{} documents compared in {}",
-        target.count()?,
+        "{compared} documents compared in {}",
         seconds(begun.elapsed().as_secs_f64())
     ));
     Ok(())

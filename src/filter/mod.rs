@@ -87,9 +87,9 @@ pub use build::{FilterField, field, field_at};
 pub use error::FilterError;
 use evaluate::Subject;
 pub use fields::UnknownField;
-pub(crate) use index::Indexes;
+pub(crate) use index::{Indexes, is_missing, write};
 pub use literal::{Literal, time};
-pub(crate) use select::passing;
+pub(crate) use select::{alive, passing};
 use tree::Node;
 
 use crate::Id;

@@ -58,6 +58,11 @@ impl Rows {
         self.words.iter().all(|&word| word == 0)
     }
 
+    /// The words, as the kernels take them.
+    pub fn into_words(self) -> Vec<u64> {
+        self.words
+    }
+
     /// The rows in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         let of_word = |(at, &word): (usize, &u64)| {

@@ -9,7 +9,8 @@ use stratal_storage::{LivePart, Part, Row};
 
 use super::{Field, Hit};
 use crate::device::{Chosen, DevicePart};
-use crate::{CollectionSnapshot, Element, Error, Id, Result};
+use crate::filter::{alive, passing};
+use crate::{CollectionSnapshot, Element, Error, Filter, Id, Result};
 
 /// What is searched for, the same for every part.
 pub(super) struct Asked<'a> {
@@ -19,6 +20,7 @@ pub(super) struct Asked<'a> {
     pub k: usize,
     pub floor: Option<f64>,
     pub layers: &'a [u32],
+    pub filter: Option<&'a Filter>,
     pub device: Device,
 }
 
@@ -79,8 +81,14 @@ fn best(collection: &CollectionSnapshot, asked: &Asked<'_>) -> Result<Vec<Vec<(f
         if live.live_rows() == 0 {
             continue;
         }
+        let mask = mask(collection, live, asked.filter)?;
+        if mask
+            .as_ref()
+            .is_some_and(|mask| mask.iter().all(|&word| word == 0))
+        {
+            continue;
+        }
         let planes = planes(collection, live, asked.layers)?;
-        let mask = live_mask(live);
         let floors: Vec<f64> = best.iter().map(TopK::floor).collect();
         // A damaged page met while ids are compared cannot leave the comparison; it fails the search after it.
         let failure: Mutex<Option<Error>> = Mutex::new(None);
@@ -180,16 +188,17 @@ fn planes<'a>(collection: &CollectionSnapshot, live: &'a LivePart, layers: &[u32
         .collect()
 }
 
-/// One bit a row, set if it is alive; `None` if all are.
-fn live_mask(live: &LivePart) -> Option<Vec<u64>> {
-    if live.dead().is_empty() {
-        return None;
-    }
-    let mut mask = vec![u64::MAX; (live.part().rows() as usize).div_ceil(64)];
-    for row in live.dead() {
-        mask[row as usize / 64] &= !(1 << (row % 64));
-    }
-    Some(mask)
+/// One bit a row, set if it is alive and passes the filter; `None` if all do.
+fn mask(
+    collection: &CollectionSnapshot,
+    live: &LivePart,
+    filter: Option<&Filter>,
+) -> Result<Option<Vec<u64>>> {
+    Ok(match filter {
+        Some(filter) => Some(passing(collection, live, filter)?.into_words()),
+        None if live.dead().is_empty() => None,
+        None => Some(alive(live).into_words()),
+    })
 }
 
 fn read(

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use stratal_kernels::Device;
 
-use crate::{CollectionSnapshot, Error, Id, Result};
+use crate::{CollectionSnapshot, Error, Filter, Id, Result};
 
 /// How many hits are returned where the caller does not say.
 const K_DEFAULT: usize = 10;
@@ -52,6 +52,7 @@ struct Request {
     k: usize,
     floor: Option<f64>,
     layers: Option<Vec<String>>,
+    filter: Option<Filter>,
     fields: BTreeSet<Field>,
     made_by: Option<String>,
     device: Device,
@@ -71,6 +72,7 @@ impl Request {
             k: K_DEFAULT,
             floor: None,
             layers: None,
+            filter: None,
             fields: BTreeSet::from([Field::Title, Field::Text, Field::Metadata]),
             made_by: None,
             device: Device::Auto,
@@ -84,6 +86,7 @@ impl Request {
             k,
             floor,
             layers,
+            filter,
             fields,
             made_by,
             device,
@@ -99,6 +102,9 @@ impl Request {
             return Err(Error::Invalid {
                 what: "the score floor is not a number".to_owned(),
             });
+        }
+        if let Some(filter) = &filter {
+            filter.check()?;
         }
         let schema = &collection.schema;
         let planes = match &layers {
@@ -133,6 +139,7 @@ impl Request {
             k,
             floor,
             layers: &planes,
+            filter: filter.as_ref(),
             device,
         };
         exact::search(&collection, &asked, &fields)
@@ -178,6 +185,17 @@ macro_rules! request_settings {
         /// Compare with these layers of the documents only; with all by default.
         pub fn layers(mut self, layers: impl IntoIterator<Item = impl Into<String>>) -> Self {
             self.request.layers = Some(layers.into_iter().map(Into::into).collect());
+            self
+        }
+
+        /// Only documents that pass: `field("year").ge(2020)`, or the same as text, `"year >= 2020"`. The best `k`
+        /// of those are returned, however few they are of all. Of two filters both must be passed.
+        pub fn filter(mut self, filter: impl Into<Filter>) -> Self {
+            let filter = filter.into();
+            self.request.filter = Some(match self.request.filter.take() {
+                Some(other) => other & filter,
+                None => filter,
+            });
             self
         }
 
@@ -233,7 +251,7 @@ impl Search {
     ///
     /// # Errors
     /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::ForeignModel`], [`Error::UnknownLayer`],
-    /// [`Error::NoEncoder`], [`Error::Invalid`], [`Error::Storage`] for damage or a dropped collection,
+    /// [`Error::NoEncoder`], [`Error::Filter`], [`Error::Invalid`], [`Error::Storage`] for damage or a dropped collection,
     /// [`Error::Kernel`] for a device that was named and is not there.
     pub fn run(self) -> Result<Vec<Hit>> {
         Ok(self.request.run()?.pop().unwrap_or_default())

@@ -178,15 +178,23 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
         }
     }
 
-    /// Lists the live rows among `rows`.
+    /// Lists the live rows among `rows`, word by word: where few are live, most words are zero.
     fn gather(&mut self, rows: Range<usize>) {
         self.listed.clear();
-        let all = rows.map(|row| row as u32);
-        match self.scan.live {
-            None => self.listed.extend(all),
-            Some(live) => self
-                .listed
-                .extend(all.filter(|&row| live[row as usize / 64] >> (row % 64) & 1 == 1)),
+        let Some(live) = self.scan.live else {
+            self.listed.extend(rows.map(|row| row as u32));
+            return;
+        };
+        let mut start = rows.start;
+        while start < rows.end {
+            let end = rows.end.min((start / 64 + 1) * 64);
+            let beyond = 64 - (end - start);
+            let mut word = (live[start / 64] >> (start % 64)) << beyond >> beyond;
+            while word != 0 {
+                self.listed.push(start as u32 + word.trailing_zeros());
+                word &= word - 1;
+            }
+            start = end;
         }
     }
 

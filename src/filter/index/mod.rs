@@ -31,11 +31,13 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 pub(super) use answer::answer;
 pub(super) use build::Builder;
 pub(crate) use cache::Indexes;
 pub(super) use read::Index;
-use stratal_storage::{Part, PayloadCursor};
+use stratal_storage::{CompanionKind, Part, PayloadCursor, Segment, SegmentCompanions};
 
 use super::instant;
 use super::number;
@@ -124,4 +126,32 @@ fn build(part: &Part) -> Result<Builder> {
         }
     }
     Ok(builder)
+}
+
+/// Whether a segment should have an index and has none that this build reads.
+pub(crate) fn is_missing(segment: &Segment) -> bool {
+    segment.rows() >= ROWS_MIN
+        && segment
+            .companion(CompanionKind::Filter)
+            .is_none_or(|companion| companion.version() != VERSION || companion.is_damaged())
+}
+
+/// Writes the index of a segment that lacks it.
+pub(crate) fn write(companions: &SegmentCompanions<'_>) -> Result<()> {
+    let segment = companions.segment();
+    if !is_missing(segment) {
+        return Ok(());
+    }
+    let builder = build(&Part::Segment(Arc::clone(segment)))?;
+    companions.write(CompanionKind::Filter, VERSION, |writer| {
+        let mut current = 0;
+        builder.finish(&mut |section, bytes| {
+            if section != current {
+                writer.start(section, 0)?;
+                current = section;
+            }
+            Ok::<(), Error>(writer.push(bytes)?)
+        })
+    })?;
+    Ok(())
 }
