@@ -224,6 +224,9 @@ fn a_name_that_is_misspelt_is_an_error_with_a_suggestion() {
     let place = Place::with_documents(3);
     place.run(&["serch", "db", "x"]).fails(2, "search");
     place.run(&["search", "db", "x", "--jsn"]).fails(2, "--json");
+    place
+        .run(&["search", "db", "x", "--device", "gpu"])
+        .fails(2, "names no device");
     place.run(&["search", "db", "x", "-c", "nots"]).fails(1, "notes");
     place
         .run(&[

@@ -93,3 +93,11 @@ fn a_device_finds_what_the_cpu_finds() {
         "the segments were searched on the device"
     );
 }
+
+#[cfg(feature = "encoder")]
+#[test]
+fn an_encoders_module_goes_where_there_is_a_device() {
+    assert!(stratal::burn_device(Device::Cpu).is_ok());
+    assert!(stratal::burn_device(Device::Auto).is_ok());
+    assert!(stratal::burn_device(Device::Cuda(1000)).is_err());
+}

@@ -261,6 +261,9 @@ pub struct Search {
     /// Only documents that pass, for example 'year >= 2020 and lang = "en"'
     #[arg(long, value_name = "FILTER", allow_hyphen_values = true)]
     pub filter: Option<String>,
+    /// Where to compare: auto, cpu, cuda or cuda:1
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: stratal_kernels::Device,
     /// Search by this vector: a JSON list of numbers
     #[arg(
         long,

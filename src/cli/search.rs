@@ -23,7 +23,7 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
         (None, Some(question)) => target.search(question),
         (None, None) => return Err(Failure::Usage("ask a question".to_owned())),
     };
-    search = search.k(arguments.k);
+    search = search.k(arguments.k).device(arguments.device);
     if let Some(floor) = arguments.floor {
         search = search.floor(floor);
     }

@@ -1,5 +1,5 @@
 //! The search on a device, as CubeCL kernels: the same answer as
-//! [`max_inner_product`](crate::max_inner_product) gives, to the last bit and tie.
+//! [`max_inner_product`] gives, to the last bit and tie.
 //!
 //! A [`Searcher`] keeps parts (a segment's planes, all layers) on its device, in f16 or bf16, within a
 //! memory budget. A batch of queries is scored there: tiles of queries × documents on tensor cores, the
