@@ -37,7 +37,7 @@ if [ ! -x "$prefix/bin/llvm-config" ] || [ ! -e "$prefix/lib/libPolly.a" ]; then
     as_root=
     [ "$(id -u)" = 0 ] || as_root=sudo
     $as_root apt-get update -qq
-    $as_root apt-get install -y -qq --no-install-recommends \
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         llvm-22-dev libpolly-22-dev libz3-dev zlib1g-dev libzstd-dev libxml2-dev >/dev/null
 fi
 
