@@ -266,6 +266,7 @@ fn select(client: &Client, ability: &Ability, buffers: &Buffers, k: usize) {
             k as u32,
             buffers.capacity as u32,
             ability.units as u32,
+            ability.plane as u32,
         );
     }
 }

@@ -56,7 +56,7 @@ const BATCH: usize = 1024;
 /// The bytes of a batch's queries, at most.
 const BATCH_BYTES: usize = 256 << 20;
 /// The bytes of one buffer of documents.
-const BLOCK_BYTES: usize = 512 << 20;
+const BLOCK_BYTES: usize = 1 << 30;
 
 /// A device that searches parts.
 ///
@@ -114,7 +114,7 @@ impl Searcher {
             features.matmul.mma.contains(&config) && features.matmul.ldmatrix.contains(&ElemType::Float(kind))
         };
         let whole_planes = properties.hardware.plane_size_min == properties.hardware.plane_size_max
-            && (plane == 1 || features.plane.contains(PlaneFeature::Ops))
+            && (plane == 1 || features.plane.is_superset(PlaneFeature::Ops | PlaneFeature::Sync))
             && plane <= 32;
         let plane = if whole_planes { plane } else { 1 };
         let ability = Ability {

@@ -48,7 +48,11 @@ pub(crate) fn score_rows<E: Float>(
             for i in 0..scores_of_plane {
                 sums[i] = 0.0f32;
             }
-            for at in range_stepped(unit, width, comptime!(shape.plane)) {
+            // The same number of turns for all units: a sum over a plane needs them together.
+            for turn in 0..width.div_ceil(comptime!(shape.plane)) {
+                let at = turn * comptime!(shape.plane) + unit;
+                let inside = at < width;
+                let at = min(at, width - 1);
                 let mut held = Array::<Vector<f32, Const<8>>>::new(comptime!(shape.rows));
                 #[unroll]
                 for row in 0..comptime!(shape.rows) {
@@ -60,9 +64,13 @@ pub(crate) fn score_rows<E: Float>(
                     #[unroll]
                     for row in 0..comptime!(shape.rows) {
                         let products = held[row] * components;
-                        sums[comptime!(row * shape.queries + query)] += products.vector_sum();
+                        sums[comptime!(row * shape.queries + query)] +=
+                            select(inside, products.vector_sum(), 0.0f32);
                     }
                 }
+            }
+            if comptime!(shape.plane > 1) {
+                sync_plane();
             }
             #[unroll]
             for i in 0..scores_of_plane {

@@ -2,6 +2,9 @@
 
 use cubecl::prelude::*;
 
+/// The counter of what is kept, behind 15 for each of eight digits.
+const KEPT: usize = 8 * 15;
+
 /// For each query (a cube each): if there are at least `k` candidates, raises its threshold to the k-th
 /// best score less its margin, and keeps the candidates that reach it, in place.
 ///
@@ -18,13 +21,14 @@ pub(crate) fn keep_best(
     k: u32,
     capacity: u32,
     #[comptime] units: u32,
+    #[comptime] plane: u32,
 ) {
     let query = CUBE_POS_X as usize;
     let base = query * capacity as usize;
-    // One counter for each bit of a score, and one for what is kept.
-    let counters = Shared::<[Atomic<u32>]>::new_slice(33usize);
-    for bit in range_stepped(UNIT_POS, 33u32, units) {
-        counters[bit as usize].store(0u32);
+    // For every four bits of a score how many reach each of 15 trials, and one counter for what is kept.
+    let counters = Shared::<[Atomic<u32>]>::new_slice(comptime!(KEPT + 1));
+    for at in range_stepped(UNIT_POS, comptime!(KEPT as u32 + 1), units) {
+        counters[at as usize].store(0u32);
     }
     let found = counts[query].load();
     let mut there = found;
@@ -37,28 +41,58 @@ pub(crate) fn keep_best(
     sync_cube();
 
     if there >= k {
-        // The greatest key that at least k candidates reach, bit by bit from the top.
+        // The greatest key that at least k candidates reach, four bits at a time from the top. Units count by
+        // themselves and planes add up, so that few of them ask for the same counter.
+        let turns = there.div_ceil(units);
         let mut kth = 0u32;
-        for step in 0..32u32 {
-            let trial = kth | (1u32 << (31u32 - step));
-            let mut reach = 0u32;
-            for at in range_stepped(UNIT_POS, there, units) {
-                if key_of(scores[base + at as usize]) >= trial {
-                    reach += 1u32;
+        for step in 0..8u32 {
+            let shift = 28u32 - 4u32 * step;
+            let mut reach = Array::<u32>::new(15usize);
+            #[unroll]
+            for trial in 0..15usize {
+                reach[trial] = 0u32;
+            }
+            // The same number of turns for all units: a sum over a plane needs them together.
+            for turn in 0..turns {
+                let at = turn * units + UNIT_POS;
+                let key = key_of(scores[base + min(at, there - 1u32) as usize]);
+                // No trial is as low as zero.
+                let key = select(at < there, key, 0u32);
+                #[unroll]
+                for trial in 0..15usize {
+                    let low = kth | (comptime!(trial as u32 + 1) << shift);
+                    reach[trial] += select(key >= low, 1u32, 0u32);
                 }
             }
-            if reach > 0 {
-                counters[step as usize].fetch_add(reach);
+            if comptime!(plane > 1) {
+                sync_plane();
+            }
+            #[unroll]
+            for trial in 0..15usize {
+                let mut sum = reach[trial];
+                let mut speaks = true;
+                if comptime!(plane > 1) {
+                    sum = plane_sum(sum);
+                    speaks = UNIT_POS.is_multiple_of(plane);
+                }
+                if speaks && sum > 0 {
+                    counters[step as usize * 15 + trial].fetch_add(sum);
+                }
             }
             sync_cube();
-            if counters[step as usize].load() >= k {
-                kth = trial;
+            // Fewer reach a greater trial: the number that k reach is the digit.
+            let mut digit = 0u32;
+            #[unroll]
+            for trial in 0..15usize {
+                if counters[step as usize * 15 + trial].load() >= k {
+                    digit += 1u32;
+                }
             }
+            kth |= digit << shift;
         }
         let mut threshold = score_of(kth) - margins[query];
         threshold = max(threshold, thresholds[query]);
         // All of a turn is read before any of it is written, and is written no further than it was read.
-        let turns = there.div_ceil(units);
         for turn in 0..turns {
             let at = turn * units + UNIT_POS;
             let mut score = 0.0f32;
@@ -71,14 +105,14 @@ pub(crate) fn keep_best(
             }
             sync_cube();
             if stays {
-                let slot = counters[32].fetch_add(1u32);
+                let slot = counters[KEPT].fetch_add(1u32);
                 scores[base + slot as usize] = score;
                 numbers[base + slot as usize] = number;
             }
             sync_cube();
         }
         if UNIT_POS == 0 {
-            counts[query].store(counters[32].load());
+            counts[query].store(counters[KEPT].load());
             thresholds[query] = threshold;
         }
     } else {

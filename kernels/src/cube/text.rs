@@ -111,6 +111,7 @@ fn device() -> Arc<DeviceProperties> {
             k: 16,
         });
     }
+    features.plane = cubecl::features::Plane::Ops | cubecl::features::Plane::Sync;
     features.memory_reinterpret = true;
     features.alignment = true;
     let hardware = HardwareProperties {
@@ -242,6 +243,7 @@ fn select() -> impl CubeKernel {
         (),
         (),
         256,
+        32,
     )
 }
 
