@@ -101,3 +101,52 @@ fn an_encoders_module_goes_where_there_is_a_device() {
     assert!(stratal::burn_device(Device::Auto).is_ok());
     assert!(stratal::burn_device(Device::Cuda(1000)).is_err());
 }
+
+/// B81: where no device was named and none is there, the CPU searches, and the database says so once.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_missing_gpu_is_told_once() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    /// Counts warnings.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    if stratal_kernels::cube::cuda_device(0).is_ok() {
+        println!("skipped: there is a GPU");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let (_db, notes) = collection(home.path());
+    // Enough queries that a GPU would be worth it.
+    let queries: Vec<Vec<f32>> = (0..8000).map(vector).collect();
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || {
+        let small = notes.search_vector(vector(1)).run().unwrap();
+        assert_eq!(warnings.0.load(Ordering::Relaxed), 0);
+        for _ in 0..2 {
+            let found = notes.search_vectors(queries.clone()).run().unwrap();
+            assert_eq!(found[1], small);
+        }
+    });
+    assert_eq!(warnings.0.load(Ordering::Relaxed), 1);
+}
