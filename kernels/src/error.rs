@@ -1,6 +1,6 @@
 //! What a call to these kernels refuses, and why.
 
-use crate::{Instructions, Section};
+use crate::{GraphSection, Instructions, Section};
 
 /// Why a call was refused. Nothing has been computed when one of these comes back.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -155,6 +155,17 @@ pub enum Error {
         /// The first section that differs.
         section: Section,
     },
+    /// A section of a graph that cannot be.
+    #[error("the graph's section {section:?} {what}: build the graph again")]
+    GraphSection {
+        /// The section.
+        section: GraphSection,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A build was stopped by its caller.
+    #[error("building the graph was stopped; nothing was changed")]
+    Cancelled,
     /// `k` is zero.
     #[error("k is 0: ask for at least one result")]
     ZeroK,

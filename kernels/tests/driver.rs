@@ -45,9 +45,11 @@ fn answer_of(folder: &Path, source: &str) -> Option<String> {
         .output()
         .unwrap();
     let output = String::from_utf8_lossy(&child.stdout).into_owned();
-    let told = String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success(), "{output}{told}");
-    assert!(!told.contains("panicked"), "{told}");
+    assert!(
+        child.status.success(),
+        "{output}{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
     assert!(!output.contains("other:"), "{output}");
     Some(output)
 }

@@ -1,0 +1,317 @@
+//! The basis in which a graph codes its vectors: the first line of a code shall tell most of it.
+//!
+//! Directions of large variance come first. They are found by a few rounds of orthogonal iteration on
+//! the covariance of a sample: any orthonormal basis is right, a well ordered one is quick. Vectors
+//! and queries are turned by the same matrix of small integers, so that its rounding nearly cancels.
+//! Above [`LARGEST`] dimensions components are put in order of their variance and not mixed.
+
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::slice::{ParallelSlice, ParallelSliceMut};
+
+use super::lanes::{LANES, LINE_DIMENSION, Lanes, interleave};
+
+/// The largest dimension that is turned; the work grows with its cube.
+pub(super) const LARGEST: usize = 1024;
+
+/// A step of four-bit codes, in standard deviations, of a Gaussian: sixteen steps then hold what [`KEPT`]
+/// asks for. Where a component has longer tails its steps are wider, for what is near a query that lies
+/// far out lies there too.
+pub(super) const STEP: f32 = 0.385;
+
+/// The share of a component's values that codes hold without cutting them off.
+const KEPT: f64 = 0.998;
+
+/// Vectors of the sample from which steps are taken at most.
+const STEPS_FROM: usize = 2048;
+
+/// Rounds of orthogonal iteration.
+const ROUNDS: usize = 8;
+
+/// How vectors are turned and scaled before they are coded. All vectors are taken over the norm of
+/// their shell.
+#[derive(Debug, Clone)]
+pub(super) struct Basis {
+    pub dimension: usize,
+    /// `dimension`, up to a multiple of 64: the bytes of a row of small integers.
+    pub width: usize,
+    /// Lines of a code.
+    pub lines: usize,
+    /// `[D]`: the mean, not turned.
+    pub mean: Vec<f32>,
+    /// `[D]`: a step of the code, for each direction.
+    pub steps: Vec<f32>,
+    /// `[D]`: what a small integer of each direction's row stands for.
+    pub units: Vec<f32>,
+    /// `[D, D]` small integers, a direction a row; empty where `order` is not.
+    pub rows: Vec<i8>,
+    /// `[D]`: which component comes at each place, where nothing is turned.
+    pub order: Vec<u32>,
+    blocks: Vec<i8>,
+    sums: Vec<i32>,
+}
+
+impl Basis {
+    /// The basis for a sample `[s, dimension]`.
+    pub fn of(sample: &[f32], dimension: usize) -> Basis {
+        let count = (sample.len() / dimension).max(1);
+        let mut mean = vec![0f64; dimension];
+        for row in sample.chunks_exact(dimension) {
+            for (mean, &value) in mean.iter_mut().zip(row) {
+                *mean += f64::from(value) / count as f64;
+            }
+        }
+        let mean: Vec<f32> = mean.into_iter().map(|value| value as f32).collect();
+        let mut variances = vec![0f32; dimension];
+        for row in sample.chunks_exact(dimension) {
+            for ((variance, value), mean) in variances.iter_mut().zip(row).zip(&mean) {
+                *variance += (value - mean) * (value - mean) / count as f32;
+            }
+        }
+        if dimension > LARGEST {
+            let mut order: Vec<u32> = (0..dimension as u32).collect();
+            order.sort_by(|&a, &b| {
+                variances[b as usize]
+                    .total_cmp(&variances[a as usize])
+                    .then(a.cmp(&b))
+            });
+            let steps = order
+                .iter()
+                .map(|&at| STEP * variances[at as usize].sqrt())
+                .collect();
+            return Basis::from_parts(dimension, mean, steps, vec![1.0; dimension], Vec::new(), order);
+        }
+        let mut covariance = vec![0f32; dimension * dimension];
+        covariance
+            .par_chunks_mut(dimension)
+            .enumerate()
+            .for_each(|(i, out)| {
+                for row in sample.chunks_exact(dimension) {
+                    let factor = (row[i] - mean[i]) / count as f32;
+                    for ((out, value), mean) in out.iter_mut().zip(row).zip(&mean) {
+                        *out += factor * (value - mean);
+                    }
+                }
+            });
+        let directions = directions(&covariance, dimension);
+        let mut units = vec![0f32; dimension];
+        let mut rows = vec![0i8; dimension * dimension];
+        for ((unit, out), direction) in units
+            .iter_mut()
+            .zip(rows.chunks_exact_mut(dimension))
+            .zip(directions.chunks_exact(dimension))
+        {
+            let largest = direction.iter().fold(0f32, |most, value| most.max(value.abs()));
+            *unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            for (out, value) in out.iter_mut().zip(direction) {
+                *out = (value / *unit).round_ties_even() as i8;
+            }
+        }
+        let stride = count.div_ceil(STEPS_FROM).max(1);
+        let steps = directions
+            .par_chunks(dimension)
+            .map(|direction| {
+                let centre = dot(direction, &mean);
+                let values = sample.chunks_exact(dimension).step_by(stride);
+                step(values.map(|row| dot(direction, row) - centre).collect())
+            })
+            .collect();
+        Basis::from_parts(dimension, mean, steps, units, rows, Vec::new())
+    }
+
+    /// A basis as it was stored. Lengths are the caller's to check.
+    pub fn from_parts(
+        dimension: usize,
+        mean: Vec<f32>,
+        steps: Vec<f32>,
+        units: Vec<f32>,
+        rows: Vec<i8>,
+        order: Vec<u32>,
+    ) -> Basis {
+        let width = dimension.next_multiple_of(64);
+        let (blocks, sums) = if order.is_empty() {
+            let mut padded = vec![0i8; dimension * width];
+            for (to, from) in padded.chunks_exact_mut(width).zip(rows.chunks_exact(dimension)) {
+                to[..dimension].copy_from_slice(from);
+            }
+            interleave(padded.chunks_exact(width), width)
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        Basis {
+            dimension,
+            width,
+            lines: dimension.div_ceil(LINE_DIMENSION),
+            mean,
+            steps,
+            units,
+            rows,
+            order,
+            blocks,
+            sums,
+        }
+    }
+
+    /// Turns `vector` into small integers, `out` `[D]` and up to 15 more; component `i` stands for
+    /// `out[i] · units[i]` times the number returned.
+    ///
+    /// # Safety
+    /// The processor must have the instructions of `L`.
+    #[inline(always)]
+    pub unsafe fn turn<L: Lanes>(&self, vector: &[f32], rounded: &mut Vec<i8>, out: &mut Vec<i32>) -> f32 {
+        let largest = vector.iter().fold(0f32, |most, value| most.max(value.abs()));
+        let unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        if !self.order.is_empty() {
+            let inverse = 32_767.0 / (unit * 127.0);
+            out.clear();
+            out.extend(
+                self.order
+                    .iter()
+                    .map(|&at| (vector[at as usize] * inverse).round_ties_even() as i32),
+            );
+            return unit * 127.0 / 32_767.0;
+        }
+        let inverse = 1.0 / unit;
+        rounded.clear();
+        rounded.extend(
+            vector
+                .iter()
+                .map(|value| (value * inverse).round_ties_even() as i8),
+        );
+        rounded.resize(self.width, 0);
+        out.resize(self.sums.len(), 0);
+        // SAFETY: the caller promises the instructions; the matrix is `width` wide and has `D` columns.
+        unsafe { L::products(rounded, self.width, &self.blocks, &self.sums, out) };
+        out.truncate(self.dimension.next_multiple_of(LANES));
+        unit
+    }
+}
+
+/// The step of a component with these values about its mean.
+fn step(mut values: Vec<f32>) -> f32 {
+    let variance =
+        values.iter().map(|&value| f64::from(value * value)).sum::<f64>() / values.len().max(1) as f64;
+    for value in &mut values {
+        *value = value.abs();
+    }
+    let Some(last) = values.len().checked_sub(1) else {
+        return 0.0;
+    };
+    let place = (last as f64 * KEPT) as usize;
+    let (_, reach, _) = values.select_nth_unstable_by(place, f32::total_cmp);
+    // Between what suits a Gaussian and twice that.
+    (*reach / 7.5).clamp(0.335 * variance.sqrt() as f32, 0.67 * variance.sqrt() as f32)
+}
+
+/// Orthonormal rows, about the eigenvectors of `covariance`, those of large eigenvalues first.
+fn directions(covariance: &[f32], dimension: usize) -> Vec<f32> {
+    let mut rows = vec![0f32; dimension * dimension];
+    // Begin with the axes, in the order of their variance.
+    let mut axes: Vec<usize> = (0..dimension).collect();
+    axes.sort_by(|&a, &b| {
+        covariance[b * dimension + b]
+            .total_cmp(&covariance[a * dimension + a])
+            .then(a.cmp(&b))
+    });
+    for (row, &axis) in rows.chunks_exact_mut(dimension).zip(&axes) {
+        row[axis] = 1.0;
+    }
+    let mut next = vec![0f32; dimension * dimension];
+    for _ in 0..ROUNDS {
+        next.par_chunks_mut(dimension)
+            .zip(rows.par_chunks(dimension))
+            .for_each(|(out, row)| {
+                out.fill(0.0);
+                for (factor, line) in row.iter().zip(covariance.chunks_exact(dimension)) {
+                    for (out, value) in out.iter_mut().zip(line) {
+                        *out += factor * value;
+                    }
+                }
+            });
+        orthonormalise(&mut next, dimension);
+        std::mem::swap(&mut rows, &mut next);
+    }
+    orthonormalise(&mut rows, dimension);
+    rows
+}
+
+/// Makes the rows orthonormal, in order; a row that lies in those before it becomes an axis that does not.
+fn orthonormalise(rows: &mut [f32], dimension: usize) {
+    let mut axis = 0;
+    for i in 0..dimension {
+        let (before, from) = rows.split_at_mut(i * dimension);
+        let row = &mut from[..dimension];
+        let mut length = dot(row, row).sqrt();
+        loop {
+            for other in before.chunks_exact(dimension) {
+                let along = dot(row, other);
+                for (value, other) in row.iter_mut().zip(other) {
+                    *value -= along * other;
+                }
+            }
+            let left = dot(row, row).sqrt();
+            if left > 0.5 * length && left > f32::MIN_POSITIVE {
+                break;
+            }
+            // Much was taken away: what is left is rounding, or needs another turn.
+            if left <= 1e-4 * length || left.is_nan() {
+                row.fill(0.0);
+                row[axis % dimension] = 1.0;
+                axis += 1;
+                length = 1.0;
+            } else {
+                length = left;
+            }
+        }
+        let inverse = 1.0 / dot(row, row).sqrt();
+        row.iter_mut().for_each(|value| *value *= inverse);
+    }
+}
+
+/// A sum in sixteen lanes, which a compiler can keep in registers.
+#[inline(always)]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; 16];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    for (a, b) in a.iter().zip(b) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
+        *sum += a * b;
+    }
+    sums.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directions_are_orthonormal_also_where_the_covariance_has_no_rank() {
+        for (dimension, rank) in [(1, 1), (3, 1), (8, 0), (20, 20), (40, 7)] {
+            let mut covariance = vec![0f32; dimension * dimension];
+            for r in 0..rank {
+                let vector: Vec<f32> = (0..dimension)
+                    .map(|i| ((i * 7 + r * 13) % 17) as f32 - 8.0)
+                    .collect();
+                for i in 0..dimension {
+                    for j in 0..dimension {
+                        covariance[i * dimension + j] += vector[i] * vector[j] * (r + 1) as f32;
+                    }
+                }
+            }
+            let rows = directions(&covariance, dimension);
+            for (i, a) in rows.chunks_exact(dimension).enumerate() {
+                for (j, b) in rows.chunks_exact(dimension).enumerate() {
+                    let expected = if i == j { 1.0 } else { 0.0 };
+                    assert!(
+                        (dot(a, b) - expected).abs() < 1e-3,
+                        "{dimension} {rank} {i} {j}: {}",
+                        dot(a, b)
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! A graph over documents, for approximate search: walked on compact codes, answered from the vectors.
+//!
+//! A node is a document with all its layer vectors; its distance from a query is that of the best of
+//! them, so no answer needs to be rid of doubles. A node has at most 32 edges. Its vectors are coded
+//! with four bits a component in a basis that puts directions of large variance first: one cache line
+//! (the first 128 directions) says whether the others need to be read at all. What a walk finds is
+//! scored in f64 from the stored vectors, as everywhere.
+//!
+//! Inner products of vectors that are not equally long: nodes of about one norm form a *shell* with a
+//! graph of its own, and shells are walked from the longest on, until no vector of the next can reach
+//! the k-th score. Inside a shell each vector has one more coordinate while edges are chosen, which
+//! makes all equally long. Rows with equal vectors are one node.
+//!
+//! The bytes come as [`GraphSection`]s, in the form in which a file can hold and map them:
+//! [`BuiltGraph`] makes them, [`Graph`] reads them.
+
+mod answer;
+mod basis;
+mod build;
+mod lanes;
+mod leaves;
+mod link;
+mod points;
+mod progress;
+mod query;
+mod search;
+mod sections;
+mod twins;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+pub use answer::{GraphSearch, Walk};
+pub use sections::{BuiltGraph, Graph, GraphOptions, GraphSection};

@@ -1,0 +1,204 @@
+//! The vectors as building a graph compares them: turned, centred, eight bits a component.
+
+use rayon::iter::ParallelIterator;
+use rayon::slice::ParallelSlice;
+
+use super::basis::{Basis, STEP};
+use super::lanes::{LINE_DIMENSION, Lanes, Line};
+use crate::Plane;
+use crate::dispatch::Kernels;
+
+/// Vectors, `layers` of them a document, one document after the other. Distances are squared, in
+/// units of the code; each point carries one more coordinate, which makes all of a shell equally
+/// long, so that the nearest is the one of the largest inner product.
+#[derive(Default)]
+pub(super) struct Points {
+    pub layers: usize,
+    /// Bytes of a point, a multiple of 64.
+    pub width: usize,
+    lines: Vec<Line>,
+    sums: Vec<i32>,
+    lengths: Vec<f32>,
+    more: Vec<f32>,
+    /// What a step of the code stands for.
+    unit: f32,
+    /// The codes that a walk reads: `[points]` first lines and `[points, lines − 1]` others.
+    pub first: Vec<Line>,
+    pub rest: Vec<Line>,
+    /// `[points, lines]`: four bits more of each component.
+    pub low: Vec<Line>,
+}
+
+/// A document to code: its row in the planes, and the norm of its shell.
+pub(super) struct Source {
+    pub row: u32,
+    pub norm: f32,
+}
+
+/// Components above this many standard deviations of the largest direction are cut off.
+const REACH: f32 = 4.5;
+
+/// Documents that one task codes, and tasks whose results are held at a time.
+const TASK: usize = 256;
+const TASKS: usize = 64;
+
+impl Points {
+    /// Codes documents.
+    ///
+    /// # Safety
+    /// The processor must have the instructions of `L`.
+    #[inline(always)]
+    pub unsafe fn code<L: Lanes>(basis: &Basis, planes: &[Plane], sources: &[Source]) -> Points {
+        let widest = basis.steps.iter().fold(0f32, |most, step| most.max(*step)) / STEP;
+        let unit = if widest > 0.0 { widest * REACH / 127.0 } else { 1.0 };
+        let mut all = Points {
+            layers: planes.len(),
+            width: basis.width,
+            unit,
+            ..Points::default()
+        };
+        let count = sources.len() * planes.len();
+        all.lines.reserve_exact(count * basis.width / 64);
+        all.first.reserve_exact(count);
+        all.rest.reserve_exact(count * (basis.lines - 1));
+        all.low.reserve_exact(count * basis.lines);
+        for sources in sources.chunks(TASK * TASKS) {
+            let tasks: Vec<Points> = sources
+                .par_chunks(TASK)
+                .map(|sources| {
+                    // SAFETY: the caller promises the instructions.
+                    unsafe { Points::task::<L>(basis, planes, sources, unit) }
+                })
+                .collect();
+            for mut task in tasks {
+                all.lines.append(&mut task.lines);
+                all.sums.append(&mut task.sums);
+                all.lengths.append(&mut task.lengths);
+                all.more.append(&mut task.more);
+                all.first.append(&mut task.first);
+                all.rest.append(&mut task.rest);
+                all.low.append(&mut task.low);
+            }
+        }
+        all
+    }
+
+    /// # Safety
+    /// As [`Points::code`].
+    #[inline(always)]
+    unsafe fn task<L: Lanes>(basis: &Basis, planes: &[Plane], sources: &[Source], unit: f32) -> Points {
+        let kernels = Kernels::best();
+        let mut task = Points::default();
+        let dimension = basis.dimension;
+        let mut vector = vec![0f32; dimension];
+        let (mut rounded, mut turned) = (Vec::new(), Vec::new());
+        let mut eight = vec![0i8; basis.width];
+        let mut high = vec![Line([0; 64]); basis.lines];
+        let mut low = high.clone();
+        for source in sources {
+            let inverse = if source.norm > 0.0 { 1.0 / source.norm } else { 0.0 };
+            for plane in planes {
+                kernels.widen(plane.element(), plane.row_bytes(source.row as usize), &mut vector);
+                let mut length = 0f32;
+                for (value, mean) in vector.iter_mut().zip(&basis.mean) {
+                    let full = *value * inverse;
+                    length += full * full;
+                    *value = full - mean;
+                }
+                // SAFETY: the caller promises the instructions.
+                let scale = unsafe { basis.turn::<L>(&vector, &mut rounded, &mut turned) };
+                high.fill(Line([0; 64]));
+                low.fill(Line([0; 64]));
+                for (i, (&value, row)) in turned[..dimension].iter().zip(&basis.units).enumerate() {
+                    let value = value as f32 * scale * row;
+                    eight[i] = (value / unit).round_ties_even().clamp(-127.0, 127.0) as i8;
+                    let step = basis.steps[i];
+                    // Of 256 levels: sixteen times the high half, and the low one.
+                    let level = if step > 0.0 {
+                        (value / step * 16.0 + 127.5).round_ties_even().clamp(0.0, 255.0) as u8
+                    } else {
+                        119
+                    };
+                    let (line, within) = (i / LINE_DIMENSION, i % LINE_DIMENSION);
+                    let shift = within / 64 * 4;
+                    high[line].0[within % 64] |= level >> 4 << shift;
+                    low[line].0[within % 64] |= (level & 15) << shift;
+                }
+                let squares: i32 = eight
+                    .iter()
+                    .map(|&value| i32::from(value) * i32::from(value))
+                    .sum();
+                // What one is short of the shell's norm. A little is rounding, and left out.
+                let short = (1.0 - length).max(0.0);
+                let more = if short > 0.02 { short.sqrt() / unit } else { 0.0 };
+                task.lines.extend(
+                    eight
+                        .as_chunks::<64>()
+                        .0
+                        .iter()
+                        .map(|chunk| Line(chunk.map(|value| value as u8))),
+                );
+                task.sums.push(eight.iter().map(|&value| i32::from(value)).sum());
+                task.lengths.push(squares as f32 + more * more);
+                task.more.push(more);
+                task.first.push(high[0]);
+                task.rest.extend_from_slice(&high[1..]);
+                task.low.extend_from_slice(&low);
+            }
+        }
+        task
+    }
+
+    pub fn documents(&self) -> usize {
+        self.sums.len() / self.layers.max(1)
+    }
+
+    pub fn row(&self, point: usize) -> &[i8] {
+        let lines = self.width / 64;
+        bytemuck::cast_slice(&self.lines[point * lines..][..lines])
+    }
+
+    /// A point as a vector again, turned and over the shell's norm; for asking a graph for it.
+    pub fn turned(&self, point: usize, out: &mut Vec<f32>) {
+        out.clear();
+        out.extend(self.row(point).iter().map(|&value| f32::from(value) * self.unit));
+    }
+
+    /// The squared distance of two points.
+    ///
+    /// # Safety
+    /// The processor must have the instructions of `L`.
+    #[inline(always)]
+    pub unsafe fn distance<L: Lanes>(&self, a: usize, b: usize) -> f32 {
+        // SAFETY: all rows are equally long.
+        let product = unsafe { L::dot(self.row(a), self.row(b), self.sums[b]) };
+        squared(self.measure(a), self.measure(b), product)
+    }
+
+    /// A point's squared length and its additional coordinate.
+    #[inline(always)]
+    pub fn measure(&self, point: usize) -> [f32; 2] {
+        [self.lengths[point], self.more[point]]
+    }
+
+    /// The squared distance of a point from the nearest vector of a document.
+    ///
+    /// # Safety
+    /// As [`Points::distance`].
+    #[inline(always)]
+    pub unsafe fn nearest_of_document<L: Lanes>(&self, document: usize, point: usize) -> f32 {
+        let mut nearest = f32::INFINITY;
+        for own in document * self.layers..(document + 1) * self.layers {
+            // SAFETY: as the caller promises.
+            nearest = nearest.min(unsafe { self.distance::<L>(own, point) });
+        }
+        nearest
+    }
+}
+
+/// The squared distance of two points of these measures whose codes have this product; the same to
+/// the bit whichever comes first.
+#[inline(always)]
+pub(super) fn squared(a: [f32; 2], b: [f32; 2], product: i32) -> f32 {
+    (a[0] + b[0] - 2.0 * (product as f32 + a[1] * b[1])).max(0.0)
+}

@@ -1,0 +1,118 @@
+//! A query as the codes of a graph are read with.
+
+use super::basis::{Basis, STEP, dot};
+use super::lanes::{LINE_DIMENSION, Lanes};
+
+/// 128 small integers on cache lines of their own.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub(crate) struct First(pub [i8; LINE_DIMENSION]);
+
+/// How far a first line may fall short of the beam before the rest is not read, in standard
+/// deviations of what the rest adds.
+const MARGIN: f32 = 1.5;
+
+/// The shares of a component's variance that four bits and eight leave over: a Gaussian in equal steps,
+/// cut off at both ends; and the rounding of the query.
+const LEFT_OVER: [f32; 2] = [0.0115, 0.002];
+
+/// `score ≈ norm · (base + scale₀ Σ pᵢ cᵢ + scale₁ Σ pᵢ cᵢ)`: over the first line, over the others.
+#[derive(Debug, Clone)]
+pub(crate) struct CodedQuery {
+    pub base: f32,
+    pub scales: [f32; 2],
+    pub first: First,
+    pub rest: Vec<i8>,
+    /// What the low halves add to the sums of their own: `low_base` and a sixteenth of those.
+    pub low_base: f32,
+    /// What the rest may add to a first line, generously.
+    pub margin: f32,
+    /// One standard deviation of an estimate about the true score: by the high halves, by both.
+    pub errors: [f32; 2],
+    asked: Vec<i8>,
+    turned: Vec<i32>,
+    weighted: Vec<f32>,
+}
+
+impl CodedQuery {
+    pub fn new() -> CodedQuery {
+        CodedQuery {
+            base: 0.0,
+            scales: [0.0; 2],
+            first: First([0; LINE_DIMENSION]),
+            rest: Vec::new(),
+            low_base: 0.0,
+            margin: 0.0,
+            errors: [0.0; 2],
+            asked: Vec::new(),
+            turned: Vec::new(),
+            weighted: Vec::new(),
+        }
+    }
+
+    /// Turns and codes `query`.
+    ///
+    /// # Safety
+    /// The processor must have the instructions of `L`.
+    #[inline(always)]
+    pub unsafe fn set<L: Lanes>(&mut self, basis: &Basis, query: &[f32]) {
+        // SAFETY: the caller promises the instructions.
+        let unit = unsafe { basis.turn::<L>(query, &mut self.asked, &mut self.turned) };
+        self.weighted.clear();
+        self.weighted.extend(
+            self.turned[..basis.dimension]
+                .iter()
+                .zip(basis.units.iter().zip(&basis.steps))
+                .map(|(&turned, (row, step))| turned as f32 * unit * row * step),
+        );
+        self.weigh(basis, dot(query, &basis.mean));
+    }
+
+    /// Codes a query that is turned already.
+    pub fn set_turned(&mut self, basis: &Basis, turned: &[f32]) {
+        self.weighted.clear();
+        self.weighted.extend(
+            turned
+                .iter()
+                .zip(&basis.steps)
+                .map(|(turned, step)| turned * step),
+        );
+        self.weigh(basis, 0.0);
+    }
+
+    #[inline(always)]
+    fn weigh(&mut self, basis: &Basis, base: f32) {
+        self.base = base;
+        self.weighted.resize(basis.lines * LINE_DIMENSION, 0.0);
+        let (first, rest) = self.weighted.split_at(LINE_DIMENSION);
+        self.rest.resize(rest.len(), 0);
+        let (scale, sum) = quantise(first, &mut self.first.0);
+        let (rest_scale, rest_sum) = quantise(rest, &mut self.rest);
+        self.scales = [scale, rest_scale];
+        let centre = 7.5 * (scale * sum as f32 + rest_scale * rest_sum as f32);
+        self.base -= centre;
+        self.low_base = -centre / 16.0;
+        // A weight is a step of the code, and a step is `STEP` standard deviations.
+        let tail = dot(rest, rest) / (STEP * STEP);
+        let whole = dot(first, first) / (STEP * STEP) + tail;
+        self.margin = MARGIN * tail.sqrt() + 7.5 * rest_scale * rest_sum as f32;
+        self.errors = LEFT_OVER.map(|share| (share * whole).sqrt());
+    }
+}
+
+/// Rounds to small integers; returns their unit and their sum.
+#[inline(always)]
+fn quantise(values: &[f32], out: &mut [i8]) -> (f32, i32) {
+    let largest = values.iter().fold(0f32, |most, value| most.max(value.abs()));
+    if !(largest > 0.0 && largest.is_finite()) {
+        out.fill(0);
+        return (0.0, 0);
+    }
+    let inverse = 127.0 / largest;
+    let mut sum = 0;
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = (value * inverse).round_ties_even() as i8;
+        sum += i32::from(*out);
+    }
+    (largest / 127.0, sum)
+}

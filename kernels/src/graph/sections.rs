@@ -1,0 +1,405 @@
+//! The bytes of a graph.
+
+use super::basis::Basis;
+use super::build;
+use super::lanes::{LINE_DIMENSION, Line, Portable};
+use super::search::{DEGREE, Links, Shell};
+use crate::{Error, Instructions, MAX_DIMENSION, Plane};
+
+/// One stretch of bytes of a graph. All numbers are little-endian; `N` is the number of nodes, `m` of
+/// layers, `D` the dimension, `b = ⌈D / 128⌉` the lines of a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GraphSection {
+    /// u32: `m`, `D`, shells; then for each shell u32 first node, nodes, entries (its first nodes), and
+    /// f32 the norm that none of its vectors exceeds.
+    Head,
+    /// `[D]` f32 mean of the vectors over their shells' norms; `[D]` f32 steps; `[D]` f32 units.
+    Scales,
+    /// `[D, D]` i8: direction `i` is row `i` times unit `i`; above 1,024 dimensions `[D]` u32: which
+    /// component comes at each place.
+    Directions,
+    /// `[N]` u32: the row of a node.
+    Rows,
+    /// Pairs of u32, ascending: a node, and a further row with the same vectors.
+    Twins,
+    /// `[N, 32]` u32: neighbours, filled up with `u32::MAX`.
+    Neighbours,
+    /// `[N, m, 64]` bytes: the first 128 directions of each vector, byte `i` holding number `i` below and
+    /// number `64 + i` above; a value is the step times the number less 7.5.
+    First,
+    /// `[N, m, b − 1, 64]` bytes: the other directions, likewise.
+    Rest,
+    /// `[N, m, b, 64]` bytes: four bits more of each direction, in the same places: with them a value is a
+    /// sixteenth of the step times 16 times the number above plus this one less 127.5.
+    Low,
+}
+
+impl GraphSection {
+    /// Every section, in the order in which they are passed.
+    pub const ALL: [GraphSection; 9] = [
+        GraphSection::Head,
+        GraphSection::Scales,
+        GraphSection::Directions,
+        GraphSection::Rows,
+        GraphSection::Twins,
+        GraphSection::Neighbours,
+        GraphSection::First,
+        GraphSection::Rest,
+        GraphSection::Low,
+    ];
+}
+
+/// How to build. `GraphOptions::default()` indexes all rows.
+#[derive(Clone, Copy, Default)]
+pub struct GraphOptions<'a> {
+    pub(super) live: Option<&'a [u64]>,
+    pub(super) progress: Option<&'a (dyn Fn(f32) -> bool + Sync)>,
+    pub(super) passes: usize,
+    pub(super) instructions: Option<Instructions>,
+}
+
+impl std::fmt::Debug for GraphOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GraphOptions")
+            .field("live_words", &self.live.map(<[u64]>::len))
+            .field("instructions", &self.instructions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> GraphOptions<'a> {
+    /// All rows, one refining pass.
+    pub fn new() -> Self {
+        GraphOptions {
+            passes: 1,
+            ..GraphOptions::default()
+        }
+    }
+
+    /// Only rows whose bit is set, as [`crate::Options::live`].
+    pub fn live(mut self, live: &'a [u64]) -> Self {
+        self.live = Some(live);
+        self
+    }
+
+    /// Called now and then, from any thread, with the share that is done; `false` stops the build.
+    pub fn progress(mut self, report: &'a (dyn Fn(f32) -> bool + Sync)) -> Self {
+        self.progress = Some(report);
+        self
+    }
+
+    /// How often each document is looked for in the graph so far, to choose its edges anew; 1 by default.
+    pub fn passes(mut self, passes: usize) -> Self {
+        self.passes = passes;
+        self
+    }
+
+    /// Use these instructions, for tests. The graph is the same with all of them.
+    pub fn instructions(mut self, instructions: Instructions) -> Self {
+        self.instructions = Some(instructions);
+        self
+    }
+}
+
+/// A graph as it was built, owned.
+#[derive(Debug, Clone)]
+pub struct BuiltGraph {
+    pub(super) layers: usize,
+    pub(super) basis: Basis,
+    pub(super) shells: Vec<Shell>,
+    pub(super) rows: Vec<u32>,
+    pub(super) twins: Vec<[u32; 2]>,
+    pub(super) neighbours: Vec<u32>,
+    pub(super) first: Vec<Line>,
+    pub(super) rest: Vec<Line>,
+    pub(super) low: Vec<Line>,
+}
+
+impl BuiltGraph {
+    /// Builds a graph over the documents of `planes` (`[m]`, each `[n, D]`). Inside a rayon pool its
+    /// threads share the work; the result is the same. Takes about `n × m × (2 D + 700)` bytes meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NoPlanes`], [`Error::PlaneRows`], [`Error::PlaneDimension`], [`Error::LiveMask`],
+    /// [`Error::TooManyRows`] above 2³⁰ vectors, [`Error::Cancelled`].
+    pub fn build(planes: &[Plane], options: &GraphOptions) -> Result<BuiltGraph, Error> {
+        let first = planes.first().ok_or(Error::NoPlanes)?;
+        let rows = crate::search::check_planes(planes, first.dimension())?;
+        if let Some(live) = options.live
+            && live.len() < rows.div_ceil(64)
+        {
+            return Err(Error::LiveMask {
+                expected: rows.div_ceil(64),
+                got: live.len(),
+            });
+        }
+        if first.rows().saturating_mul(planes.len()) > 1 << 30 {
+            return Err(Error::TooManyRows { rows: first.rows() });
+        }
+        #[cfg(target_arch = "x86_64")]
+        if options.instructions.unwrap_or(Instructions::best()) == Instructions::Avx512Vnni
+            && Instructions::Avx512Vnni.is_available()
+        {
+            // SAFETY: the processor was asked.
+            return unsafe { build_vnni(planes, options) };
+        }
+        // SAFETY: plain Rust runs everywhere.
+        unsafe { build::build::<Portable>(planes, options) }
+    }
+
+    /// The bytes of one section.
+    pub fn section(&self, section: GraphSection) -> Vec<u8> {
+        match section {
+            GraphSection::Head => self.head(),
+            GraphSection::Scales => [&self.basis.mean, &self.basis.steps, &self.basis.units]
+                .into_iter()
+                .flat_map(|values| bytemuck::cast_slice(values))
+                .copied()
+                .collect(),
+            GraphSection::Directions if self.basis.order.is_empty() => {
+                bytemuck::cast_slice(&self.basis.rows).to_vec()
+            }
+            GraphSection::Directions => bytemuck::cast_slice(&self.basis.order).to_vec(),
+            GraphSection::Rows => bytemuck::cast_slice(&self.rows).to_vec(),
+            GraphSection::Twins => bytemuck::cast_slice(&self.twins).to_vec(),
+            GraphSection::Neighbours => bytemuck::cast_slice(&self.neighbours).to_vec(),
+            GraphSection::First => bytemuck::cast_slice(&self.first).to_vec(),
+            GraphSection::Rest => bytemuck::cast_slice(&self.rest).to_vec(),
+            GraphSection::Low => bytemuck::cast_slice(&self.low).to_vec(),
+        }
+    }
+
+    /// The large sections, without a copy; `None` for the others.
+    pub fn large(&self, section: GraphSection) -> Option<&[u8]> {
+        match section {
+            GraphSection::Rows => Some(bytemuck::cast_slice(&self.rows)),
+            GraphSection::Neighbours => Some(bytemuck::cast_slice(&self.neighbours)),
+            GraphSection::First => Some(bytemuck::cast_slice(&self.first)),
+            GraphSection::Rest => Some(bytemuck::cast_slice(&self.rest)),
+            GraphSection::Low => Some(bytemuck::cast_slice(&self.low)),
+            _ => None,
+        }
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut head = Vec::new();
+        for number in [self.layers, self.basis.dimension, self.shells.len()] {
+            head.extend((number as u32).to_le_bytes());
+        }
+        for shell in &self.shells {
+            for number in [shell.first, shell.count, shell.entries] {
+                head.extend(number.to_le_bytes());
+            }
+            head.extend(shell.norm.to_le_bytes());
+        }
+        head
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn build_vnni(planes: &[Plane], options: &GraphOptions) -> Result<BuiltGraph, Error> {
+    // SAFETY: the caller has asked the processor.
+    unsafe { build::build::<super::vnni::Vnni>(planes, options) }
+}
+
+/// A graph for searching: its small parts, owned and checked. The large ones stay where they are.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    pub(super) layers: usize,
+    pub(super) nodes: usize,
+    pub(super) basis: Basis,
+    pub(super) shells: Vec<Shell>,
+    pub(super) twins: Vec<[u32; 2]>,
+}
+
+/// A section that is not as it must be.
+fn wrong(section: GraphSection, what: &'static str) -> Error {
+    Error::GraphSection { section, what }
+}
+
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|&four| u32::from_le_bytes(four))
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|&four| f32::from_le_bytes(four))
+        .collect()
+}
+
+impl Graph {
+    /// Reads the small sections and checks the lengths of all, in the order of [`GraphSection::ALL`].
+    ///
+    /// Whatever the bytes are, a search reads nothing outside of them and does not panic.
+    ///
+    /// # Errors
+    /// [`Error::GraphSection`].
+    pub fn open(sections: &[&[u8]; 9]) -> Result<Graph, Error> {
+        let [head, scales, directions, rows, twins, ..] = *sections;
+        let mut numbers_of_head = numbers(head);
+        let mut next = || {
+            numbers_of_head
+                .next()
+                .ok_or(wrong(GraphSection::Head, "is cut short"))
+                .map(|n| n as usize)
+        };
+        let (layers, dimension, count) = (next()?, next()?, next()?);
+        if layers == 0
+            || dimension == 0
+            || dimension > MAX_DIMENSION
+            || head.len() != 12 + count.saturating_mul(16)
+        {
+            return Err(wrong(GraphSection::Head, "has a shape that cannot be"));
+        }
+        let nodes = rows.len() / 4;
+        let mut shells = Vec::with_capacity(count);
+        let mut from = 0u32;
+        for shell in head[12..].as_chunks::<16>().0 {
+            let mut each = numbers(shell);
+            let mut next = || each.next().unwrap_or_default();
+            let shell = Shell {
+                first: next(),
+                count: next(),
+                entries: next(),
+                norm: f32::from_bits(next()),
+            };
+            if shell.first != from
+                || shell.count == 0
+                || shell.entries > shell.count
+                || shell.norm.is_nan()
+                || shell.norm < 0.0
+            {
+                return Err(wrong(GraphSection::Head, "has shells that do not fit together"));
+            }
+            from = from
+                .checked_add(shell.count)
+                .ok_or(wrong(GraphSection::Head, "has too many nodes"))?;
+            shells.push(shell);
+        }
+        if from as usize != nodes || nodes.saturating_mul(layers) > 1 << 30 {
+            return Err(wrong(GraphSection::Rows, "does not hold what the shells say"));
+        }
+        if scales.len() != 12 * dimension {
+            return Err(wrong(GraphSection::Scales, "has the wrong length"));
+        }
+        let scales = floats(scales);
+        if scales.iter().any(|value| !value.is_finite()) {
+            return Err(wrong(GraphSection::Scales, "has a value that is not finite"));
+        }
+        let turned = dimension <= super::basis::LARGEST;
+        let expected = if turned {
+            dimension * dimension
+        } else {
+            4 * dimension
+        };
+        if directions.len() != expected {
+            return Err(wrong(GraphSection::Directions, "has the wrong length"));
+        }
+        let order: Vec<u32> = if turned {
+            Vec::new()
+        } else {
+            numbers(directions).collect()
+        };
+        if order.iter().any(|&at| at as usize >= dimension) {
+            return Err(wrong(
+                GraphSection::Directions,
+                "names a component that is not there",
+            ));
+        }
+        let twins: Vec<[u32; 2]> = twins
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|&[a, b, c, d, e, f, g, h]| {
+                [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+            })
+            .collect();
+        let basis = Basis::from_parts(
+            dimension,
+            scales[..dimension].to_vec(),
+            scales[dimension..2 * dimension].to_vec(),
+            scales[2 * dimension..].to_vec(),
+            if turned {
+                bytemuck::cast_slice(directions).to_vec()
+            } else {
+                Vec::new()
+            },
+            order,
+        );
+        let graph = Graph {
+            layers,
+            nodes,
+            basis,
+            shells,
+            twins,
+        };
+        graph.links(sections)?;
+        Ok(graph)
+    }
+
+    /// The number of nodes; rows with equal vectors share one.
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// Layer vectors of a node.
+    pub fn layers(&self) -> usize {
+        self.layers
+    }
+
+    /// The components of a vector.
+    pub fn dimension(&self) -> usize {
+        self.basis.dimension
+    }
+
+    /// The large sections, checked for their lengths.
+    pub(super) fn links<'a>(&'a self, sections: &[&'a [u8]; 9]) -> Result<Links<'a>, Error> {
+        let [.., neighbours, first, rest, low] = *sections;
+        let vectors = self.nodes * self.layers;
+        let lines = self.basis.dimension.div_ceil(LINE_DIMENSION);
+        let neighbours: &[u32] = bytemuck::try_cast_slice(neighbours)
+            .map_err(|_| wrong(GraphSection::Neighbours, "is not aligned"))?;
+        let first: &[Line] = bytemuck::try_cast_slice(first)
+            .map_err(|_| wrong(GraphSection::First, "is not aligned to 64 bytes"))?;
+        let rest: &[Line] = bytemuck::try_cast_slice(rest)
+            .map_err(|_| wrong(GraphSection::Rest, "is not aligned to 64 bytes"))?;
+        let low: &[Line] = bytemuck::try_cast_slice(low)
+            .map_err(|_| wrong(GraphSection::Low, "is not aligned to 64 bytes"))?;
+        if neighbours.len() != self.nodes * DEGREE {
+            return Err(wrong(GraphSection::Neighbours, "has the wrong length"));
+        }
+        if first.len() != vectors {
+            return Err(wrong(GraphSection::First, "has the wrong length"));
+        }
+        if rest.len() != vectors.saturating_mul(lines - 1) {
+            return Err(wrong(GraphSection::Rest, "has the wrong length"));
+        }
+        if low.len() != vectors.saturating_mul(lines) {
+            return Err(wrong(GraphSection::Low, "has the wrong length"));
+        }
+        Ok(Links {
+            basis: &self.basis,
+            layers: self.layers,
+            first,
+            rest,
+            low,
+            neighbours,
+        })
+    }
+
+    /// The row of a node.
+    pub(super) fn row(sections: &[&[u8]; 9], node: u32) -> u32 {
+        sections[3]
+            .get(node as usize * 4..)
+            .and_then(|bytes| bytes.first_chunk::<4>())
+            .map_or(u32::MAX, |&four| u32::from_le_bytes(four))
+    }
+}

@@ -1,0 +1,229 @@
+//! The integer products of the graph with AVX-512 and its integer dot products.
+
+use std::arch::x86_64::*;
+
+use super::lanes::{LANES, Lanes, Line};
+use super::query::CodedQuery;
+
+/// AVX-512 F, BW, DQ, VL and VNNI.
+pub(super) struct Vnni;
+
+/// Lane `i` of the result is the sum over all lanes of `sums[i]`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn reduce(sums: &[__m512i; LANES]) -> __m512i {
+    let mut quarters = [_mm512_setzero_si512(); 4];
+    for (quarter, four) in quarters.iter_mut().zip(sums.chunks_exact(4)) {
+        let left = _mm512_add_epi32(
+            _mm512_unpacklo_epi32(four[0], four[1]),
+            _mm512_unpackhi_epi32(four[0], four[1]),
+        );
+        let right = _mm512_add_epi32(
+            _mm512_unpacklo_epi32(four[2], four[3]),
+            _mm512_unpackhi_epi32(four[2], four[3]),
+        );
+        *quarter = _mm512_add_epi32(
+            _mm512_unpacklo_epi64(left, right),
+            _mm512_unpackhi_epi64(left, right),
+        );
+    }
+    // Each 128-bit lane now holds partial sums of four vectors, in order.
+    let halves = [(0, 1), (2, 3)].map(|(a, b)| {
+        _mm512_add_epi32(
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(quarters[a], quarters[b]),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(quarters[a], quarters[b]),
+        )
+    });
+    _mm512_add_epi32(
+        _mm512_shuffle_i32x4::<0b10_00_10_00>(halves[0], halves[1]),
+        _mm512_shuffle_i32x4::<0b11_01_11_01>(halves[0], halves[1]),
+    )
+}
+
+/// Columns of `B` blocks times `R` rows.
+///
+/// # Safety
+/// `rows` must be readable for `R × width` bytes, `blocks` for `B × 16 × width`, `sums` for `16 × B`
+/// numbers, and `out` writable for `16 × B` numbers at each of `R` steps of `stride`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn tile<const R: usize, const B: usize>(
+    rows: *const i8,
+    width: usize,
+    blocks: *const i8,
+    sums: *const i32,
+    out: *mut i32,
+    stride: usize,
+) {
+    let mut products = [[_mm512_setzero_si512(); B]; R];
+    for step in 0..width / 4 {
+        let mut columns = [_mm512_setzero_si512(); B];
+        for (b, columns) in columns.iter_mut().enumerate() {
+            // SAFETY: block `b` holds `width / 4` steps of 64 bytes.
+            *columns = unsafe { _mm512_loadu_si512(blocks.add(b * 16 * width + step * 64).cast()) };
+        }
+        for (r, products) in products.iter_mut().enumerate() {
+            // SAFETY: row `r` holds `width` bytes, of which these are four.
+            let four = unsafe { rows.add(r * width + step * 4).cast::<i32>().read_unaligned() };
+            // The left operand is unsigned: 128 is added here and taken away below.
+            let four = _mm512_set1_epi32(four ^ 0x8080_8080u32 as i32);
+            for (product, columns) in products.iter_mut().zip(columns) {
+                *product = _mm512_dpbusd_epi32(*product, four, columns);
+            }
+        }
+    }
+    for b in 0..B {
+        // SAFETY: `sums` holds sixteen numbers a block.
+        let sums = unsafe { _mm512_loadu_si512(sums.add(b * 16).cast()) };
+        let excess = _mm512_slli_epi32::<7>(sums);
+        for (r, products) in products.iter().enumerate() {
+            let product = _mm512_sub_epi32(products[b], excess);
+            // SAFETY: `out` holds sixteen numbers there.
+            unsafe { _mm512_storeu_si512(out.add(r * stride + b * 16).cast(), product) };
+        }
+    }
+}
+
+/// `R` rows against all blocks, `B` at a time.
+///
+/// # Safety
+/// As [`tile`], for all of `blocks`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn strip<const R: usize, const B: usize>(
+    rows: *const i8,
+    width: usize,
+    blocks: *const i8,
+    sums: &[i32],
+    out: *mut i32,
+) {
+    let count = sums.len() / LANES;
+    let mut block = 0;
+    while block + B <= count {
+        // SAFETY: blocks `block .. block + B` lie within all three.
+        unsafe {
+            tile::<R, B>(
+                rows,
+                width,
+                blocks.add(block * 16 * width),
+                sums.as_ptr().add(block * 16),
+                out.add(block * 16),
+                sums.len(),
+            );
+        }
+        block += B;
+    }
+    while block < count {
+        // SAFETY: as above, for one block.
+        unsafe {
+            tile::<R, 1>(
+                rows,
+                width,
+                blocks.add(block * 16 * width),
+                sums.as_ptr().add(block * 16),
+                out.add(block * 16),
+                sums.len(),
+            );
+        }
+        block += 1;
+    }
+}
+
+impl Lanes for Vnni {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn first(lines: &[Line], at: &[u32; LANES], query: &CodedQuery) -> [i32; LANES] {
+        // SAFETY: a query's first part is 128 bytes.
+        let (below, above) = unsafe {
+            (
+                _mm512_load_si512(query.first.0.as_ptr().cast()),
+                _mm512_load_si512(query.first.0.as_ptr().add(64).cast()),
+            )
+        };
+        let nibble = _mm512_set1_epi8(15);
+        let mut sums = [_mm512_setzero_si512(); LANES];
+        for (sum, &at) in sums.iter_mut().zip(at) {
+            // SAFETY: the caller promises that `at` is within `lines`.
+            let line = unsafe { _mm512_load_si512(lines.as_ptr().add(at as usize).cast()) };
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble);
+            let low = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(line, nibble), below);
+            *sum = _mm512_dpbusd_epi32(low, high, above);
+        }
+        let mut out = [0; LANES];
+        // SAFETY: `out` is 64 bytes.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), reduce(&sums)) };
+        out
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn rest(lines: &[Line], query: &CodedQuery) -> i32 {
+        let nibble = _mm512_set1_epi8(15);
+        let mut sums = [_mm512_setzero_si512(); 2];
+        for (line, query) in lines.iter().zip(query.rest.chunks_exact(128)) {
+            // SAFETY: a line is 64 bytes, and the query has 128 for it.
+            unsafe {
+                let line = _mm512_load_si512(line.0.as_ptr().cast());
+                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble);
+                let below = _mm512_loadu_si512(query.as_ptr().cast());
+                let above = _mm512_loadu_si512(query.as_ptr().add(64).cast());
+                sums[0] = _mm512_dpbusd_epi32(sums[0], _mm512_and_si512(line, nibble), below);
+                sums[1] = _mm512_dpbusd_epi32(sums[1], high, above);
+            }
+        }
+        _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn one(line: &Line, query: &[i8; 128]) -> i32 {
+        let nibble = _mm512_set1_epi8(15);
+        // SAFETY: a line is 64 bytes, and the query has 128 for it.
+        let sum = unsafe {
+            let line = _mm512_load_si512(line.0.as_ptr().cast());
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble);
+            let below = _mm512_loadu_si512(query.as_ptr().cast());
+            let above = _mm512_loadu_si512(query.as_ptr().add(64).cast());
+            let low = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(line, nibble), below);
+            _mm512_dpbusd_epi32(low, high, above)
+        };
+        _mm512_reduce_add_epi32(sum)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn dot(a: &[i8], b: &[i8], sum: i32) -> i32 {
+        let flip = _mm512_set1_epi8(-128);
+        let mut product = _mm512_setzero_si512();
+        for (a, b) in a.as_chunks::<64>().0.iter().zip(b.as_chunks::<64>().0) {
+            // SAFETY: both hold 64 bytes.
+            unsafe {
+                let a = _mm512_xor_si512(_mm512_loadu_si512(a.as_ptr().cast()), flip);
+                product = _mm512_dpbusd_epi32(product, a, _mm512_loadu_si512(b.as_ptr().cast()));
+            }
+        }
+        _mm512_reduce_add_epi32(product) - 128 * sum
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn products(rows: &[i8], width: usize, blocks: &[i8], sums: &[i32], out: &mut [i32]) {
+        let count = rows.len() / width;
+        assert!(blocks.len() == sums.len() * width && out.len() >= count * sums.len());
+        let mut row = 0;
+        while row < count {
+            // SAFETY: the rows that a strip takes lie within `rows` and `out`, by the checks above.
+            unsafe {
+                let from = rows.as_ptr().add(row * width);
+                let to = out.as_mut_ptr().add(row * sums.len());
+                if row + 8 <= count {
+                    strip::<8, 2>(from, width, blocks.as_ptr(), sums, to);
+                    row += 8;
+                } else {
+                    strip::<1, 8>(from, width, blocks.as_ptr(), sums, to);
+                    row += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Graphs: the same on every processor and number of threads, and unharmed by damaged bytes.
+
+use stratal_kernels::{
+    BuiltGraph, Error, Graph, GraphOptions, GraphSearch, GraphSection, Instructions, Options, Plane, Walk,
+    max_inner_product,
+};
+
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn vectors(&mut self, count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|_| {
+                let sum: f32 = (0..4)
+                    .map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32)
+                    .sum();
+                sum - 2.0
+            })
+            .collect()
+    }
+}
+
+/// The sections in memory that is aligned as a file's pages are.
+struct Bytes(Vec<Vec<[u64; 8]>>, Vec<usize>);
+
+impl Bytes {
+    fn of(sections: &[Vec<u8>]) -> Bytes {
+        let aligned = |bytes: &Vec<u8>| {
+            let mut lines = vec![[0u64; 8]; bytes.len().div_ceil(64) + 1];
+            // Room for the first multiple of 64 in it.
+            let at = aligned_at(&lines);
+            let all: &mut [u8] = bytemuck::cast_slice_mut(&mut lines);
+            all[at..at + bytes.len()].copy_from_slice(bytes);
+            lines
+        };
+        let lines = sections.iter().map(aligned).collect();
+        Bytes(lines, sections.iter().map(Vec::len).collect())
+    }
+
+    fn sections(&self) -> [&[u8]; 9] {
+        std::array::from_fn(|number| {
+            let lines = &self.0[number];
+            let at = aligned_at(lines);
+            &bytemuck::cast_slice::<_, u8>(lines)[at..at + self.1[number]]
+        })
+    }
+}
+
+fn aligned_at(lines: &[[u64; 8]]) -> usize {
+    (lines.as_ptr() as usize).next_multiple_of(64) - lines.as_ptr() as usize
+}
+
+fn built(planes: &[Plane], options: &GraphOptions) -> Vec<Vec<u8>> {
+    let built = BuiltGraph::build(planes, options).unwrap();
+    GraphSection::ALL
+        .into_iter()
+        .map(|section| built.section(section))
+        .collect()
+}
+
+#[test]
+fn threads_and_instructions_change_nothing() {
+    for (dimension, rows) in [(1, 40), (20, 900), (130, 700), (300, 500)] {
+        let values = Numbers(1).vectors(2 * rows * dimension);
+        let (a, b) = values.split_at(rows * dimension);
+        let planes = [
+            Plane::from_f32(a, dimension).unwrap(),
+            Plane::from_f32(b, dimension).unwrap(),
+        ];
+        let first = built(&planes, &GraphOptions::new());
+        let portable = GraphOptions::new().instructions(Instructions::Portable);
+        assert!(first == built(&planes, &portable), "dimension {dimension}");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        assert!(first == pool.install(|| built(&planes, &GraphOptions::new())));
+        let bytes = Bytes::of(&first);
+        let sections = bytes.sections();
+        let graph = Graph::open(&sections).unwrap();
+        assert_eq!(
+            (graph.nodes(), graph.layers(), graph.dimension()),
+            (rows, 2, dimension)
+        );
+        let mut walk = Walk::new();
+        for query in Numbers(2).vectors(30 * dimension).chunks_exact(dimension) {
+            let search = GraphSearch::new(5, 30);
+            let found = graph
+                .search(&sections, &planes, query, &search, &mut walk)
+                .unwrap();
+            let plain = search.instructions(Instructions::Portable);
+            assert_eq!(
+                found,
+                graph
+                    .search(&sections, &planes, query, &plain, &mut walk)
+                    .unwrap()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_walk_as_wide_as_the_graph_comes_to_every_row() {
+    let (dimension, rows) = (12, 600);
+    let mut values = Numbers(3).vectors(rows * dimension);
+    // Norms of many sizes, a zero, and rows that are equal.
+    for (row, vector) in values.chunks_exact_mut(dimension).enumerate() {
+        let scale = 1.3f32.powi((row % 40) as i32 - 20);
+        vector.iter_mut().for_each(|value| *value *= scale);
+    }
+    values[..dimension].fill(0.0);
+    for copy in 300..340 {
+        values.copy_within(100 * dimension..101 * dimension, copy * dimension);
+    }
+    let planes = [Plane::from_f32(&values, dimension).unwrap()];
+    let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
+    let sections = bytes.sections();
+    let graph = Graph::open(&sections).unwrap();
+    assert_eq!(graph.nodes(), rows - 40);
+    let live: Vec<u64> = (0..rows.div_ceil(64))
+        .map(|word| if word == 1 { 0 } else { u64::MAX })
+        .collect();
+    let mut walk = Walk::new();
+    for query in Numbers(4).vectors(10 * dimension).chunks_exact(dimension) {
+        let truth = max_inner_product(query, dimension, &planes, &Options::new(rows)).unwrap();
+        let found = graph
+            .search(
+                &sections,
+                &planes,
+                query,
+                &GraphSearch::new(rows, rows),
+                &mut walk,
+            )
+            .unwrap();
+        assert_eq!(found, truth[0]);
+        let truth = max_inner_product(query, dimension, &planes, &Options::new(50).live(&live)).unwrap();
+        let search = GraphSearch::new(50, rows).live(&live, rows - 64);
+        let found = graph
+            .search(&sections, &planes, query, &search, &mut walk)
+            .unwrap();
+        assert!(found.iter().all(|found| !(64..128).contains(&found.row)));
+        let met = truth[0].iter().filter(|wanted| found.contains(wanted)).count();
+        assert!(met >= 49, "{met}");
+    }
+}
+
+#[test]
+fn damaged_bytes_are_refused_or_harmless() {
+    let (dimension, rows) = (40, 700);
+    let mut values = Numbers(5).vectors(rows * dimension);
+    values.copy_within(0..dimension, 9 * dimension);
+    let planes = [Plane::from_f32(&values, dimension).unwrap()];
+    let sound = built(&planes, &GraphOptions::new());
+    let mut numbers = Numbers(6);
+    let mut walk = Walk::new();
+    for round in 0..600 {
+        let mut bad = sound.clone();
+        let section = round % 9;
+        match numbers.next() % 4 {
+            0 => {
+                let length = numbers.next() as usize % (bad[section].len() + 1);
+                bad[section].truncate(length);
+            }
+            1 => bad[section].extend([7; 64]),
+            _ => {
+                for _ in 0..1 + numbers.next() % 20 {
+                    let length = bad[section].len().max(1);
+                    if let Some(byte) = bad[section].get_mut(numbers.next() as usize % length) {
+                        *byte = numbers.next() as u8;
+                    }
+                }
+            }
+        }
+        let bytes = Bytes::of(&bad);
+        let sections = bytes.sections();
+        match Graph::open(&sections) {
+            Err(Error::GraphSection { .. }) => {}
+            Err(other) => panic!("{other}"),
+            Ok(graph) => {
+                let live = vec![u64::MAX; rows.div_ceil(64)];
+                let query = &values[dimension..2 * dimension];
+                for search in [GraphSearch::new(3, 20), GraphSearch::new(3, 20).live(&live, rows)] {
+                    if let Ok(found) = graph.search(&sections, &planes, query, &search, &mut walk) {
+                        assert!(found.iter().all(|found| (found.row as usize) < rows));
+                    }
+                }
+            }
+        }
+    }
+}
