@@ -11,6 +11,7 @@ use stratal_storage::{Opened, Statistics, Store, StoreOptions, Verification};
 use crate::collection::CollectionBuilder;
 use crate::derived::{self, Derived};
 use crate::filter::Indexes;
+use crate::index::{Graphs, Keeper};
 #[cfg(feature = "encoder")]
 use crate::models::Models;
 use crate::schema::Schema;
@@ -24,6 +25,8 @@ use crate::{Result, Snapshot, Transaction};
 pub struct Database {
     pub(crate) store: Store,
     pub(crate) engine: Arc<Engine>,
+    /// Where it is open for writing.
+    keeper: Option<Arc<Keeper>>,
 }
 
 /// What searches need beside the bytes; snapshots hold it too, so that they outlive the database's handle.
@@ -38,6 +41,7 @@ pub(crate) struct Engine {
     pub filters: Indexes,
     /// Those that search beside the CPU, opened at first use.
     pub devices: crate::device::Devices,
+    pub graphs: Graphs,
     #[cfg(feature = "encoder")]
     pub models: Models,
 }
@@ -56,6 +60,11 @@ impl Engine {
         let schema = Arc::new(Schema::of(collection)?);
         schemas.insert(key, Arc::clone(&schema));
         Ok(schema)
+    }
+
+    /// As many as work at a time; 0 for one a processor.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// The database's own worker threads, started at first use.
@@ -165,10 +174,19 @@ impl DatabaseOptions {
             cutover: RwLock::default(),
             filters: Indexes::default(),
             devices: crate::device::Devices::default(),
+            graphs: Graphs::default(),
             #[cfg(feature = "encoder")]
             models: Models::new(store.models_folder()),
         });
-        Ok(Database { store, engine })
+        let keeper = match store.is_read_only() {
+            true => None,
+            false => Some(Arc::new(Keeper::start(&store, &engine)?)),
+        };
+        Ok(Database {
+            store,
+            engine,
+            keeper,
+        })
     }
 }
 
@@ -332,6 +350,9 @@ impl Database {
     /// # Errors
     /// [`crate::Error::Storage`]; nothing acknowledged is lost.
     pub fn close(&self) -> Result<()> {
+        if let Some(keeper) = &self.keeper {
+            keeper.stop();
+        }
         Ok(self.store.close()?)
     }
 }

@@ -38,6 +38,10 @@
 //! # Ok::<(), stratal::Error>(())
 //! ```
 //!
+//! **Approximate search** walks a graph beside each large segment and says the same scores:
+//! `notes.search("…").approximate().recall_target(0.95)`. Searches that miss a graph have it built in the background;
+//! [`Collection::build_index`] builds it at once, [`Collection::recall`] measures what it finds on one's own data.
+//!
 //! **What it promises.** A commit is acknowledged after it is durable, whole or not at all. A [`Snapshot`] never
 //! changes. A score is the inner product of the *stored* values in float64 in one fixed order of summation
 //! (`stratal_kernels::inner_product`), a document's score the maximum over its layers, ties go by id; so an answer
@@ -58,6 +62,7 @@ mod document;
 pub mod encoder;
 mod error;
 pub mod filter;
+mod index;
 #[cfg(feature = "ingest")]
 pub mod ingest;
 #[cfg(feature = "encoder")]
@@ -81,6 +86,7 @@ pub use encoder::{
 };
 pub use error::{Error, Result};
 pub use filter::{Filter, FilterError, FilterField, Literal, UnknownField, field, field_at, time};
+pub use index::{IndexBuild, IndexProgress, IndexReport, Recall, RecallAt, RecallSample};
 pub use pairs::Pair;
 pub use query::{BatchSearch, Field, Hit, Search};
 #[cfg(feature = "encoder")]

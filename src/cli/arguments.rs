@@ -47,6 +47,10 @@ pub enum Command {
     Verify(Verify),
     /// Give the space of deleted documents back
     Compact(Compact),
+    /// Build the index that `search --approximate` walks
+    Index(Index),
+    /// Measure what approximate search finds of what exact search finds
+    Recall(Recall),
     /// Have another encoder make all vectors, beside readers and writers, and let it answer from one commit on
     Reembed(Reembed),
     /// List a collection's sets of vectors; go back to an earlier one, or drop one
@@ -264,6 +268,15 @@ pub struct Search {
     /// Where to compare: auto, cpu, cuda or cuda:1
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: stratal_kernels::Device,
+    /// Walk the index, if there is one, instead of comparing with every document
+    #[arg(long)]
+    pub approximate: bool,
+    /// Approximate: the share of exact search's hits to find, above 0 and at most 1
+    #[arg(long, value_name = "SHARE")]
+    pub recall_target: Option<f32>,
+    /// Approximate: documents kept in view while the index is walked
+    #[arg(long, value_name = "N", conflicts_with = "recall_target")]
+    pub effort: Option<usize>,
     /// Search by this vector: a JSON list of numbers
     #[arg(
         long,
@@ -371,6 +384,39 @@ pub struct Compact {
     /// This collection only
     #[arg(long, short)]
     pub collection: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Index {
+    /// The database's directory
+    pub database: PathBuf,
+    /// The collection (may be left out if there is one only)
+    #[arg(long, short)]
+    pub collection: Option<String>,
+    /// Build anew what is there already
+    #[arg(long)]
+    pub again: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Recall {
+    /// The database's directory
+    pub database: PathBuf,
+    /// The collection (may be left out if there is one only)
+    #[arg(long, short)]
+    pub collection: Option<String>,
+    /// Documents whose own vectors are the questions
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub sample: usize,
+    /// Draw recall against queries per second
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

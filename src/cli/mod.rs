@@ -3,8 +3,10 @@
 mod add;
 mod arguments;
 mod documents;
+mod index;
 mod model;
 mod output;
+mod plot;
 mod reembed;
 mod search;
 mod select;
@@ -116,6 +118,8 @@ fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Stat(arguments) => upkeep::stat(&arguments, output),
         Command::Verify(arguments) => upkeep::verify(&arguments, output),
         Command::Compact(arguments) => upkeep::compact(&arguments, output),
+        Command::Index(arguments) => index::index(&arguments, output),
+        Command::Recall(arguments) => index::recall(&arguments, output),
         Command::Reembed(arguments) => reembed::reembed(&arguments, output),
         Command::Generations(arguments) => reembed::generations(&arguments, output),
         Command::Export(arguments) => transfer::export(&arguments, output),

@@ -35,6 +35,17 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
         tell_unknown_fields(&target.snapshot()?, filter)?;
         search = search.filter(filter.clone());
     }
+    if arguments.approximate {
+        search = search.approximate();
+    }
+    if let Some(share) = arguments.recall_target {
+        search = search.recall_target(share);
+    }
+    if let Some(documents) = arguments.effort {
+        search = search.effort(documents);
+    }
+    let approximate =
+        arguments.approximate || arguments.recall_target.is_some() || arguments.effort.is_some();
     let hits = search.run()?;
     if arguments.json {
         return hits.iter().try_for_each(|hit| output.json(&hit_value(hit)));
@@ -70,7 +81,12 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
         None => target.count()?,
     };
     note(&format!(
-        "{compared} documents compared in {}",
+        "{compared} documents {} in {}",
+        if approximate {
+            "searched approximately"
+        } else {
+            "compared"
+        },
         seconds(begun.elapsed().as_secs_f64())
     ));
     Ok(())

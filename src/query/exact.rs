@@ -7,10 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use stratal_kernels::{Candidate, Device, Options, Plane, TopK, max_inner_product};
 use stratal_storage::{LivePart, Part, Row};
 
+use super::approximate::{self, Ask, Effort};
 use super::{Field, Hit};
 use crate::device::{Chosen, DevicePart};
 use crate::filter::{alive, passing};
-use crate::{CollectionSnapshot, Element, Error, Filter, Id, Result};
+use crate::{CollectionSnapshot, Error, Filter, Id, Result};
 
 /// What is searched for, the same for every part.
 pub(super) struct Asked<'a> {
@@ -22,6 +23,8 @@ pub(super) struct Asked<'a> {
     pub layers: &'a [u32],
     pub filter: Option<&'a Filter>,
     pub device: Device,
+    /// `None` to compare with every document.
+    pub effort: Option<Effort>,
 }
 
 /// The best `k` documents for each query over the chosen layers.
@@ -103,15 +106,35 @@ fn best(collection: &CollectionSnapshot, asked: &Asked<'_>) -> Result<Vec<Vec<(f
             }
         };
         let ties = |a: u32, b: u32| -> Ordering { id(a).cmp(&id(b)).then(a.cmp(&b)) };
-        let mut options = Options::new(asked.k).floors(&floors).order(&ties);
-        if let Some(mask) = &mask {
-            options = options.live(mask);
-        }
-        let found = pool.install(|| match on_device(collection, live, &chosen, asked, &options)? {
-            Some(found) => Ok(found),
-            None => max_inner_product(asked.queries, collection.schema.dimension(), &planes, &options)
-                .map_err(Error::from),
-        })?;
+        let scan = |queries: &[f32], floors: &[f64]| {
+            let mut options = Options::new(asked.k).floors(floors).order(&ties);
+            if let Some(mask) = &mask {
+                options = options.live(mask);
+            }
+            pool.install(
+                || match on_device(collection, live, &chosen, asked, queries, &options)? {
+                    Some(found) => Ok(found),
+                    None => max_inner_product(queries, collection.schema.dimension(), &planes, &options)
+                        .map_err(Error::from),
+                },
+            )
+        };
+        let found = match asked.effort {
+            None => scan(asked.queries, &floors)?,
+            Some(effort) => {
+                let ask = Ask {
+                    collection,
+                    planes: &planes,
+                    layers: asked.layers,
+                    queries: asked.queries,
+                    k: asked.k,
+                    floors: &floors,
+                    ties: &ties,
+                    mask: mask.as_deref(),
+                };
+                approximate::part(&ask, live, effort, &scan)?
+            }
+        };
         for (best, candidates) in best.iter_mut().zip(found) {
             for candidate in candidates {
                 if let Some(id) = id(candidate.row) {
@@ -140,6 +163,7 @@ fn on_device(
     live: &LivePart,
     chosen: &Chosen,
     asked: &Asked<'_>,
+    queries: &[f32],
     options: &Options,
 ) -> Result<Option<Vec<Vec<Candidate>>>> {
     let layout = collection.schema.layout;
@@ -161,7 +185,7 @@ fn on_device(
     chosen.search(
         &collection.engine.devices,
         &part,
-        asked.queries,
+        queries,
         layout.dimension as usize,
         options,
     )
@@ -169,15 +193,7 @@ fn on_device(
 
 fn planes<'a>(collection: &CollectionSnapshot, live: &'a LivePart, layers: &[u32]) -> Result<Vec<Plane<'a>>> {
     let layout = collection.schema.layout;
-    let element = match layout.element {
-        Element::F32 => stratal_kernels::Element::F32,
-        Element::F16 => stratal_kernels::Element::F16,
-        other => {
-            return Err(Error::Invalid {
-                what: format!("this build cannot search elements of {other:?}"),
-            });
-        }
-    };
+    let element = crate::index::element(layout.element)?;
     layers
         .iter()
         .map(|&layer| {

@@ -1,5 +1,6 @@
 //! Search requests: what is asked, how it is answered, what comes back.
 
+mod approximate;
 mod exact;
 
 use std::collections::BTreeSet;
@@ -7,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use stratal_kernels::Device;
 
+use self::approximate::Effort;
 use crate::{CollectionSnapshot, Error, Filter, Id, Result};
 
 /// How many hits are returned where the caller does not say.
@@ -56,6 +58,8 @@ struct Request {
     fields: BTreeSet<Field>,
     made_by: Option<String>,
     device: Device,
+    /// `None` for exact search.
+    effort: Option<Effort>,
 }
 
 enum Questions {
@@ -76,6 +80,7 @@ impl Request {
             fields: BTreeSet::from([Field::Title, Field::Text, Field::Metadata]),
             made_by: None,
             device: Device::Auto,
+            effort: None,
         }
     }
 
@@ -90,6 +95,7 @@ impl Request {
             fields,
             made_by,
             device,
+            effort,
         } = self;
         let collection = collection?;
         let name = collection.name();
@@ -105,6 +111,13 @@ impl Request {
         }
         if let Some(filter) = &filter {
             filter.check()?;
+        }
+        if let Some(Effort::Recall(target)) = effort
+            && !(target > 0.0 && target <= 1.0)
+        {
+            return Err(Error::Invalid {
+                what: format!("a recall target lies above 0 and at most at 1, unlike {target}"),
+            });
         }
         let schema = &collection.schema;
         let planes = match &layers {
@@ -141,6 +154,7 @@ impl Request {
             layers: &planes,
             filter: filter.as_ref(),
             device,
+            effort,
         };
         exact::search(&collection, &asked, &fields)
     }
@@ -218,8 +232,32 @@ macro_rules! request_settings {
             self
         }
 
-        /// Compare with every document: what a search does now; said, it stays so.
-        pub fn exact(self) -> Self {
+        /// Compare with every document, as a search does by default; said, it stays so.
+        pub fn exact(mut self) -> Self {
+            self.request.effort = None;
+            self
+        }
+
+        /// Walk the index where there is one, and find 95 of 100 of what an exact search finds; see
+        /// `recall_target`. Scores are those of exact search, and what has no index yet is compared with as ever.
+        pub fn approximate(mut self) -> Self {
+            self.request
+                .effort
+                .get_or_insert(Effort::Recall(approximate::TARGET));
+            self
+        }
+
+        /// Approximate, so that about this share of an exact search's hits is found, above 0 and at most at 1.
+        /// Each index says how hard that is, as measured when it was built; 1 is an exact search.
+        pub fn recall_target(mut self, share: f32) -> Self {
+            self.request.effort = Some(Effort::Recall(share));
+            self
+        }
+
+        /// Approximate, with so many documents kept in view while an index is walked: the more, the surer and
+        /// the slower. At least `k` are.
+        pub fn effort(mut self, documents: usize) -> Self {
+            self.request.effort = Some(Effort::Width(documents));
             self
         }
     };

@@ -1,0 +1,169 @@
+//! What recall a graph reaches at which width: measured when it is built, kept in its file.
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use stratal_kernels::{Graph, GraphSearch, Options, Plane, Walk, max_inner_product};
+
+use crate::schema::Schema;
+use crate::{Error, Result};
+
+/// Questions that are asked to measure it.
+const QUESTIONS: usize = 256;
+
+/// Hits asked for, and the widths tried for each.
+const TRIED: [(usize, [u32; 14]); 2] = [
+    (10, [10, 13, 17, 22, 28, 36, 48, 64, 88, 120, 170, 250, 400, 640]),
+    (
+        100,
+        [
+            100, 115, 135, 160, 190, 230, 280, 350, 440, 560, 720, 950, 1300, 1800,
+        ],
+    ),
+];
+
+/// The share of another document that is mixed into one to make a question: real questions lie between
+/// documents rather than on them.
+const MIXED: f32 = 0.8;
+
+/// Measured recalls, for each number of hits by ascending width.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Curve {
+    points: Vec<Point>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Point {
+    k: u32,
+    width: u32,
+    recall: f32,
+}
+
+impl Curve {
+    /// Asks a fresh graph what an exact search answers too.
+    pub fn measure(graph: &Graph, sections: &[&[u8]; 9], planes: &[Plane], schema: &Schema) -> Result<Curve> {
+        let dimension = schema.dimension();
+        let rows = planes.first().map_or(0, Plane::rows);
+        let questions = questions(planes, rows, schema);
+        let count = questions.len() / dimension.max(1);
+        let most = TRIED.iter().map(|(k, _)| *k).max().unwrap_or(1).min(rows.max(1));
+        let truth = max_inner_product(&questions, dimension, planes, &Options::new(most))?;
+        let mut curve = Curve::default();
+        for (k, widths) in TRIED {
+            if k > rows {
+                break;
+            }
+            for width in widths {
+                let hits: Result<Vec<usize>> = (0..count)
+                    .into_par_iter()
+                    .map_init(Walk::new, |walk, at| {
+                        let question = &questions[at * dimension..][..dimension];
+                        let search = GraphSearch::new(k, width as usize);
+                        let found = graph.search(sections, planes, question, &search, walk)?;
+                        // Of equal scores each may stand for the other.
+                        let last = truth[at].get(k - 1).map_or(f64::NEG_INFINITY, |last| last.score);
+                        Ok(found.iter().filter(|found| found.score >= last).count())
+                    })
+                    .collect();
+                let recall = hits?.iter().sum::<usize>() as f32 / (count * k).max(1) as f32;
+                let (k, before) = (k as u32, curve.points.last().copied());
+                let before = before
+                    .filter(|before| before.k == k)
+                    .map_or(0.0, |before| before.recall);
+                // A wider walk that did worse did so by chance.
+                let recall = recall.max(before);
+                curve.points.push(Point { k, width, recall });
+                if recall >= 0.9995 {
+                    break;
+                }
+            }
+        }
+        Ok(curve)
+    }
+
+    /// The width that reaches a recall for `k` hits; `None` if none that was tried does.
+    pub fn width(&self, target: f32, k: usize) -> Option<usize> {
+        let mut known = self.points.chunk_by(|a, b| a.k == b.k).filter_map(|points| {
+            let at = points.iter().position(|point| point.recall >= target)?;
+            let reached = points[at];
+            let width = match at.checked_sub(1).map(|before| points[before]) {
+                Some(before) if reached.recall > before.recall => {
+                    let share = (target - before.recall) / (reached.recall - before.recall);
+                    before.width as f32 + share * (reached.width - before.width) as f32
+                }
+                _ => reached.width as f32,
+            };
+            Some((points[0].k as f32, width))
+        });
+        let (low, width) = known.next()?;
+        let k = k as f32;
+        let Some((high, wider)) = known.next().filter(|_| k > low) else {
+            // Past what was measured the width grows as the number of hits.
+            return Some((width * (k / low).max(1.0)).ceil() as usize);
+        };
+        if k >= high {
+            return Some((wider * k / high).ceil() as usize);
+        }
+        let share = (k - low) / (high - low);
+        Some((width + share * (wider - width)).ceil() as usize)
+    }
+
+    /// `[points]` of u32 hits, u32 width, f32 recall.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.points
+            .iter()
+            .flat_map(|point| [point.k, point.width, point.recall.to_bits()])
+            .flat_map(u32::to_le_bytes)
+            .collect()
+    }
+
+    /// `None` for bytes that are no curve.
+    pub fn read(bytes: &[u8]) -> Option<Curve> {
+        let (numbers, rest) = bytes.as_chunks::<4>();
+        let numbers: Vec<u32> = numbers.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let (points, left) = numbers.as_chunks::<3>();
+        let points: Vec<Point> = points
+            .iter()
+            .map(|&[k, width, recall]| Point {
+                k,
+                width,
+                recall: f32::from_bits(recall),
+            })
+            .collect();
+        let sound = points
+            .iter()
+            .all(|point| point.k > 0 && (0.0..=1.0).contains(&point.recall));
+        let ascending = points
+            .windows(2)
+            .all(|two| (two[0].k, two[0].width) < (two[1].k, two[1].width));
+        (rest.is_empty() && left.is_empty() && sound && ascending).then_some(Curve { points })
+    }
+}
+
+/// Questions `[q, D]`, each a vector of one document with a share of one of another's.
+fn questions(planes: &[Plane], rows: usize, schema: &Schema) -> Vec<f32> {
+    let mut questions = Vec::new();
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut below = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % limit.max(1) as u64) as usize
+    };
+    for number in 0..QUESTIONS.min(rows) {
+        let plane = &planes[number % planes.len()];
+        let (one, other) = (plane.row(below(rows)), plane.row(below(rows)));
+        if let (Some(one), Some(other)) = (one, other) {
+            let other = schema.components(other);
+            let mixed = schema.components(one).into_iter().zip(other);
+            questions.extend(mixed.map(|(one, other)| one + MIXED * other));
+        }
+    }
+    questions
+}
+
+/// For errors of the kernels that say that a build was stopped.
+pub(super) fn stopped(error: stratal_kernels::Error) -> Error {
+    match error {
+        stratal_kernels::Error::Cancelled => Error::Cancelled,
+        other => other.into(),
+    }
+}

@@ -1,0 +1,138 @@
+//! Approximate search in one part: by its graph where it has one and that is quicker, else not at all.
+
+use std::cmp::Ordering;
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use stratal_kernels::{Candidate, GraphSearch, Plane};
+use stratal_storage::{LivePart, Part};
+
+use crate::index::is_worth_while;
+use crate::{CollectionSnapshot, Result};
+
+/// What an approximate search aims at where the caller does not say.
+pub(super) const TARGET: f32 = 0.95;
+
+/// Vectors that a walk reads for each node that it keeps, in full vectors' worth of an exact scan.
+const READ: u64 = 6;
+
+/// How a search goes about it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Effort {
+    /// Walks keep so many documents.
+    Width(usize),
+    /// Walks are as wide as this recall needed when the index was built.
+    Recall(f32),
+}
+
+/// What is asked of a part.
+pub(super) struct Ask<'a> {
+    pub collection: &'a CollectionSnapshot,
+    pub planes: &'a [Plane<'a>],
+    pub layers: &'a [u32],
+    /// `[q, D]`.
+    pub queries: &'a [f32],
+    pub k: usize,
+    /// One for each query.
+    pub floors: &'a [f64],
+    pub ties: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
+    /// A bit for each row that counts; `None` if all do.
+    pub mask: Option<&'a [u64]>,
+}
+
+/// An exact scan of a part, for queries `[q, D]` with a floor each.
+type Scan<'a> = dyn Fn(&[f32], &[f64]) -> Result<Vec<Vec<Candidate>>> + 'a;
+
+/// The best rows of a part for each query, scored exactly. Scanned is what has no graph, where few rows pass, or
+/// where a walk met fewer of those than it should have.
+pub(super) fn part(
+    ask: &Ask,
+    live: &LivePart,
+    effort: Effort,
+    scan: &Scan<'_>,
+) -> Result<Vec<Vec<Candidate>>> {
+    let mut answers = match walks(ask, live, effort)? {
+        None => return scan(ask.queries, ask.floors),
+        Some(answers) => answers,
+    };
+    let dimension = ask.collection.schema.dimension();
+    let missing: Vec<usize> = (0..answers.len()).filter(|&at| answers[at].is_none()).collect();
+    if !missing.is_empty() {
+        let queries = missing
+            .iter()
+            .map(|at| &ask.queries[at * dimension..][..dimension]);
+        let floors: Vec<f64> = missing.iter().map(|&at| ask.floors[at]).collect();
+        let found = scan(&queries.collect::<Vec<_>>().concat(), &floors)?;
+        for (at, found) in missing.into_iter().zip(found) {
+            answers[at] = Some(found);
+        }
+    }
+    Ok(answers.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// `None` where no walk is worth while, for a query or for all.
+fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option<Vec<Candidate>>>>> {
+    let dimension = ask.collection.schema.dimension();
+    let queries: Vec<&[f32]> = ask.queries.chunks_exact(dimension.max(1)).collect();
+    let Part::Segment(segment) = live.part() else {
+        return Ok(None);
+    };
+    let layout = &ask.collection.schema.layout;
+    if !is_worth_while(segment, layout) {
+        return Ok(None);
+    }
+    let graphs = &ask.collection.engine.graphs;
+    let Some(indexed) = graphs.of(segment, layout) else {
+        graphs.want(ask.collection.inner.number());
+        return Ok(None);
+    };
+    let width = match effort {
+        Effort::Width(width) => Some(width.max(ask.k)),
+        Effort::Recall(target) => indexed.width(target, ask.k),
+    };
+    let Some(width) = width else { return Ok(None) };
+    let rows = u64::from(segment.rows());
+    let passing = match ask.mask {
+        None => rows,
+        Some(mask) => mask.iter().map(|word| u64::from(word.count_ones())).sum(),
+    };
+    // A walk must be wider by the share that does not pass; when few do, reading them all is less.
+    if passing.saturating_mul(passing) <= READ * (width as u64).saturating_mul(rows) {
+        return Ok(None);
+    }
+    let sections = match indexed.sections() {
+        Ok(sections) => sections,
+        Err(error) => {
+            tracing::warn!(%error, "an index cannot be used: its segment is scanned instead");
+            graphs.want(ask.collection.inner.number());
+            return Ok(None);
+        }
+    };
+    let answer = |at: usize| -> Result<Option<Vec<Candidate>>> {
+        let mut walk = graphs.walk();
+        let mut search = GraphSearch::new(ask.k, width)
+            .floor(ask.floors.get(at).copied().unwrap_or(f64::NEG_INFINITY))
+            .layers(ask.layers)
+            .order(ask.ties);
+        if let Some(mask) = ask.mask {
+            search = search.live(mask, passing as usize);
+        }
+        let found = indexed
+            .graph
+            .search(&sections, ask.planes, queries[at], &search, &mut walk)?;
+        // Were they spread evenly it would have come to their share of what it kept: else they lie elsewhere.
+        let [met, live] = walk.found();
+        let share = live as u64 * rows * 5 >= met as u64 * passing * 3;
+        let enough =
+            ask.mask.is_none() || share && (walk.ended_early() || live >= ask.k.min(passing as usize));
+        graphs.keep(walk);
+        Ok(enough.then_some(found))
+    };
+    let answers = match queries.len() {
+        1 => vec![answer(0)?],
+        count => {
+            let pool = ask.collection.engine.pool()?;
+            pool.install(|| (0..count).into_par_iter().map(answer).collect::<Result<_>>())?
+        }
+    };
+    Ok(Some(answers))
+}
