@@ -42,6 +42,9 @@
 //! `notes.search("…").approximate().recall_target(0.95)`. Searches that miss a graph have it built in the background;
 //! [`Collection::build_index`] builds it at once, [`Collection::recall`] measures what it finds on one's own data.
 //!
+//! **Filters** say which documents a search, a count or a deletion is about, in a program (`field("year").ge(2020)`)
+//! or as text (`year >= 2020 and lang = "en"`): see the module [`filter`].
+//!
 //! **What it promises.** A commit is acknowledged after it is durable, whole or not at all. A [`Snapshot`] never
 //! changes. A score is the inner product of the *stored* values in float64 in one fixed order of summation
 //! (`stratal_kernels::inner_product`), a document's score the maximum over its layers, ties go by id; so an answer

@@ -22,6 +22,7 @@ AREAS = {
     "retrieval": True,
     "commit": False,
     "open": False,
+    "filtered": True,
     "build": False,
 }
 
