@@ -173,6 +173,7 @@ pub fn max_inner_product(
         dimension,
         kernels,
         live: options.live,
+        live_rows: live_rows(options.live, rows),
         panels: Panels::new(queries, dimension, kernels),
         coded: options.codes.map(|codes| Coded::new(codes, queries)),
         floors: Floors::new(&floors),
@@ -216,6 +217,18 @@ pub fn max_inner_product(
         }
     }
     Ok(merged.into_iter().map(answer).collect())
+}
+
+/// How many of the rows are live.
+fn live_rows(live: Option<&[u64]>, rows: usize) -> usize {
+    let Some(live) = live else { return rows };
+    let words = &live[..rows.div_ceil(64)];
+    // Bits beyond the last row, if any are set, only make a chunk shorter.
+    words
+        .iter()
+        .map(|word| word.count_ones() as usize)
+        .sum::<usize>()
+        .min(rows)
 }
 
 fn answer<F: Fn(&u32, &u32) -> Ordering>(best: TopK<u32, F>) -> Vec<Candidate> {

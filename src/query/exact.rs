@@ -13,6 +13,9 @@ use crate::device::{Chosen, DevicePart};
 use crate::filter::{alive, passing};
 use crate::{CollectionSnapshot, Error, Filter, Id, Result};
 
+/// Products of components for which a search stays on its caller's thread.
+const LITTLE: u64 = 1 << 20;
+
 /// What is searched for, the same for every part.
 pub(super) struct Asked<'a> {
     /// `[count, D]`.
@@ -85,10 +88,7 @@ fn best(collection: &CollectionSnapshot, asked: &Asked<'_>) -> Result<Vec<Vec<(f
             continue;
         }
         let mask = mask(collection, live, asked.filter)?;
-        if mask
-            .as_ref()
-            .is_some_and(|mask| mask.iter().all(|&word| word == 0))
-        {
+        if mask.as_ref().is_some_and(|mask| ones(mask) == 0) {
             continue;
         }
         let planes = planes(collection, live, asked.layers)?;
@@ -111,13 +111,18 @@ fn best(collection: &CollectionSnapshot, asked: &Asked<'_>) -> Result<Vec<Vec<(f
             if let Some(mask) = &mask {
                 options = options.live(mask);
             }
-            pool.install(
-                || match on_device(collection, live, &chosen, asked, queries, &options)? {
-                    Some(found) => Ok(found),
-                    None => max_inner_product(queries, collection.schema.dimension(), &planes, &options)
-                        .map_err(Error::from),
-                },
-            )
+            // Waking another thread takes longer than a little work.
+            let rows = mask.as_ref().map_or(live.live_rows(), |mask| ones(mask));
+            let is_little = rows * (queries.len() * planes.len()) as u64 <= LITTLE;
+            if is_little {
+                options = options.single_threaded();
+            }
+            let search = || match on_device(collection, live, &chosen, asked, queries, &options)? {
+                Some(found) => Ok(found),
+                None => max_inner_product(queries, collection.schema.dimension(), &planes, &options)
+                    .map_err(Error::from),
+            };
+            if is_little { search() } else { pool.install(search) }
         };
         let found = match asked.effort {
             None => scan(asked.queries, &floors)?,
@@ -202,6 +207,10 @@ fn planes<'a>(collection: &CollectionSnapshot, live: &'a LivePart, layers: &[u32
             Ok(Plane::new(plane.bytes, rows, dimension, plane.stride, element)?)
         })
         .collect()
+}
+
+fn ones(mask: &[u64]) -> u64 {
+    mask.iter().map(|word| u64::from(word.count_ones())).sum()
 }
 
 /// One bit a row, set if it is alive and passes the filter; `None` if all do.

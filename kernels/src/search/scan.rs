@@ -22,6 +22,8 @@ pub(super) struct Scan<'a> {
     pub dimension: usize,
     pub kernels: &'static Kernels,
     pub live: Option<&'a [u64]>,
+    /// How many rows are live.
+    pub live_rows: usize,
     pub panels: Panels,
     pub coded: Option<Coded<'a>>,
     pub floors: Floors,
@@ -36,6 +38,10 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks are whole blocks of rows and whole groups of codes.
 const CHUNK_UNIT: usize = 384;
 const _: () = assert!(CHUNK_UNIT.is_multiple_of(BLOCK_ROWS) && CHUNK_UNIT.is_multiple_of(GROUP));
+
+/// How many times longer chunks are where few rows are live. Should these lie close together, one thread has so much
+/// more to do than the others.
+const THINNESS_MAX: usize = 64;
 
 /// Floats of widened rows that are kept hot at once, with one query panel beside them.
 const SCRATCH: usize = 1 << 16;
@@ -54,7 +60,9 @@ impl Scan<'_> {
             Some(coded) => coded.row_bytes(),
         };
         let rows = (CHUNK_BYTES / row.max(1)).clamp(CHUNK_UNIT, 16 * CHUNK_UNIT);
-        rows / CHUNK_UNIT * CHUNK_UNIT
+        // Of dead rows nothing is read, so a chunk may span more of them.
+        let thinness = (self.rows / self.live_rows.max(1)).clamp(1, THINNESS_MAX);
+        rows / CHUNK_UNIT * CHUNK_UNIT * thinness
     }
 
     pub fn chunks(&self) -> usize {
@@ -162,8 +170,9 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
     }
 
     fn chunk(&mut self, chunk: Range<usize>) {
-        for start in chunk.clone().step_by(self.block) {
-            self.gather(start..(start + self.block).min(chunk.end));
+        let mut start = chunk.start;
+        while start < chunk.end {
+            start = self.gather(start..chunk.end);
             if self.listed.is_empty() {
                 continue;
             }
@@ -178,12 +187,14 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
         }
     }
 
-    /// Lists the live rows among `rows`, word by word: where few are live, most words are zero.
-    fn gather(&mut self, rows: Range<usize>) {
+    /// Lists the first live rows of a range, as many as a block takes, and tells where to go on. Where few are live,
+    /// most words are zero, and the next row is prefetched however far away it is.
+    fn gather(&mut self, rows: Range<usize>) -> usize {
         self.listed.clear();
         let Some(live) = self.scan.live else {
-            self.listed.extend(rows.map(|row| row as u32));
-            return;
+            let end = rows.end.min(rows.start + self.block);
+            self.listed.extend((rows.start..end).map(|row| row as u32));
+            return end;
         };
         let mut start = rows.start;
         while start < rows.end {
@@ -191,11 +202,16 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
             let beyond = 64 - (end - start);
             let mut word = (live[start / 64] >> (start % 64)) << beyond >> beyond;
             while word != 0 {
-                self.listed.push(start as u32 + word.trailing_zeros());
+                let row = start + word.trailing_zeros() as usize;
+                if self.listed.len() == self.block {
+                    return row;
+                }
+                self.listed.push(row as u32);
                 word &= word - 1;
             }
             start = end;
         }
+        rows.end
     }
 
     /// A handful of queries: each row is multiplied where it lies.

@@ -6,7 +6,7 @@ use stratal_storage::{Chunk, CompanionKind, Part, Segment};
 
 use super::{Index, ROWS_MIN, build};
 
-/// Bytes of indexes that are kept.
+/// Bytes of indexes that are kept; the one used last is kept whatever its size.
 const MEMORY_MAX: usize = 64 << 20;
 
 /// Indexes of parts, made when a filter first asks and kept while their parts live and there is room.
@@ -82,7 +82,7 @@ impl Indexes {
         kept.retain(|(key, _)| !key.is(part));
         kept.push((Key::of(part), Arc::clone(index)));
         let mut bytes: usize = kept.iter().map(|(_, index)| index.memory_bytes()).sum();
-        while bytes > MEMORY_MAX && !kept.is_empty() {
+        while bytes > MEMORY_MAX && kept.len() > 1 {
             bytes -= kept.remove(0).1.memory_bytes();
         }
     }
