@@ -3,7 +3,7 @@
 use serde_json::json;
 use stratal::{Element, Error, Filter, FilterError, StorageError, field, time};
 
-use super::{collection, database, document, ids};
+use super::{Noise, collection, database, document, ids};
 
 // B50
 #[test]
@@ -178,6 +178,46 @@ fn a_misspelt_field_is_told_with_the_one_that_was_meant() {
         fields,
         [("geo", 5), ("geo.lat", 5), ("year", 5)].map(|(name, n)| (name.to_owned(), n))
     );
+}
+
+#[test]
+fn a_fraction_is_kept_and_found_to_the_last_digit() {
+    let (_home, db) = database();
+    let c = collection(&db);
+    let mut noise = Noise(0xf10a7);
+    let mut tx = db.begin();
+    let fractions: Vec<f64> = (0..400)
+        .map(|_| {
+            let bits = (0..4).fold(0u64, |bits, _| bits << 16 | noise.below(1 << 16) as u64);
+            let unit = (bits >> 11) as f64 / (1u64 << 53) as f64;
+            let any = f64::from_bits(bits);
+            if noise.below(2) == 0 && any.is_finite() {
+                any
+            } else {
+                unit
+            }
+        })
+        .collect();
+    for (id, x) in fractions.iter().enumerate() {
+        tx.insert(&c, document(id as u64, json!({ "x": x }))).unwrap();
+    }
+    tx.commit().unwrap();
+    for state in ["memory", "segment"] {
+        for (id, &x) in fractions.iter().enumerate() {
+            assert_eq!(
+                c.get(id as u64).unwrap().unwrap().metadata()["x"],
+                json!(x),
+                "{state}"
+            );
+            assert_eq!(ids(&c, field("x").eq(x)), [id.to_string()], "{state}: {x:?}");
+            assert_eq!(
+                ids(&c, format!("x = {x:?}").as_str()),
+                [id.to_string()],
+                "{state}"
+            );
+        }
+        db.flush().unwrap();
+    }
 }
 
 #[test]
