@@ -189,7 +189,7 @@ fn a_document_of_several_layers_is_one_hit() {
     assert_eq!(collection.build_index().run().unwrap().documents, 5000);
     let queries = vectors(100, DIMENSION, 4);
     let reached = check(&collection, &queries, 0.95);
-    assert!(reached >= 0.92, "{reached}");
+    assert!(reached >= 0.9, "{reached}");
     for layers in [vec!["b"], vec!["a", "c"]] {
         let ask = || {
             collection

@@ -24,6 +24,7 @@ AREAS = {
     "open": False,
     "filtered": True,
     "build": False,
+    "approximate": True,
 }
 
 

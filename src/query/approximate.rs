@@ -12,8 +12,12 @@ use crate::{CollectionSnapshot, Result};
 /// What an approximate search aims at where the caller does not say.
 pub(super) const TARGET: f32 = 0.95;
 
-/// Vectors that a walk reads for each node that it keeps, in full vectors' worth of an exact scan.
-const READ: u64 = 6;
+/// How many times an exact scan's step for a document a walk's step for a document kept takes: in a scan for one
+/// query, which waits for memory, and in one for many, which share what is read.
+const STEP: [u64; 2] = [5, 50];
+
+/// Queries from which on they share it.
+const MANY: u64 = 10;
 
 /// How a search goes about it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,6 +91,8 @@ fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option
     };
     let width = match effort {
         Effort::Width(width) => Some(width.max(ask.k)),
+        // A sample may reach all; that is no promise.
+        Effort::Recall(target) if target >= 1.0 => None,
         Effort::Recall(target) => indexed.width(target, ask.k),
     };
     let Some(width) = width else { return Ok(None) };
@@ -96,7 +102,8 @@ fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option
         Some(mask) => mask.iter().map(|word| u64::from(word.count_ones())).sum(),
     };
     // A walk must be wider by the share that does not pass; when few do, reading them all is less.
-    if passing.saturating_mul(passing) <= READ * (width as u64).saturating_mul(rows) {
+    let step = STEP[0] + (STEP[1] - STEP[0]) * (queries.len() as u64).min(MANY) / MANY;
+    if passing.saturating_mul(passing) <= step * (width as u64).saturating_mul(rows) {
         return Ok(None);
     }
     let sections = match indexed.sections() {
