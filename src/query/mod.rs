@@ -248,7 +248,9 @@ macro_rules! request_settings {
         }
 
         /// Approximate, so that about this share of an exact search's hits is found, above 0 and at most at 1.
-        /// Each index says how hard that is, as measured when it was built; 1 is an exact search.
+        /// Each index says how hard that is, as measured when it was built with questions made of its documents;
+        /// questions unlike them may be harder and reach less, which [`crate::Collection::recall`] tells. 1 is an
+        /// exact search.
         pub fn recall_target(mut self, share: f32) -> Self {
             self.request.effort = Some(Effort::Recall(share));
             self
