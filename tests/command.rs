@@ -708,3 +708,44 @@ fn help_teaches_and_completions_are_there() {
     }
     assert!(place.run(&["--version"]).ok().out.starts_with("stratal "));
 }
+
+#[test]
+fn an_index_is_built_searched_and_measured() {
+    let place = Place::new();
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (5000, 16), }";
+    let header = format!("{header:117}\n");
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.bytes());
+    for at in 0..5000u32 * 16 {
+        let value = (at.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        npy.extend(value.to_le_bytes());
+    }
+    place.write("v.npy", npy);
+    place.run(&["create", "db", "c", "--dimension", "16"]).ok();
+    place.run(&["import", "db", "v.npy"]).ok();
+    let built = place.run(&["index", "db", "--json"]).ok().json();
+    assert_eq!(built[0]["documents"], 5000);
+    let again = place.run(&["index", "db"]).ok();
+    assert!(again.out.contains("nothing to do"), "{}", again.out);
+    let vector = format!("[{}]", vec!["0.25"; 16].join(","));
+    let search = |more: &[&str]| {
+        let arguments = [&["search", "db", "--json", "--vector", &vector], more].concat();
+        place.run(&arguments).ok().json()
+    };
+    let exact = search(&[]);
+    assert_eq!(search(&["--recall-target", "1"]), exact);
+    let found = search(&["--effort", "200"]);
+    assert_eq!(found.len(), 10);
+    assert_eq!(found[0], exact[0]);
+    search(&["--approximate", "-k", "3"]);
+    place
+        .run(&["search", "db", "--vector", &vector, "--recall-target", "2"])
+        .fails(1, "recall target");
+    let told = place
+        .run(&["recall", "db", "--sample", "20", "--plot", "r.svg"])
+        .ok();
+    assert!(told.out.contains("recall@10"), "{}", told.out);
+    let picture = std::fs::read_to_string(place.folder.path().join("r.svg")).unwrap();
+    assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"));
+}
