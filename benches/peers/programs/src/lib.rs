@@ -7,13 +7,41 @@ use serde_json::{Value, json};
 
 /// Says that the program is ready, then answers each line `run` with one JSON line.
 pub fn serve(ready: Value, mut run: impl FnMut() -> Value) {
+    serve_requests(ready, |request| match request {
+        "run" => run(),
+        other => panic!("unknown request {other:?}"),
+    });
+}
+
+/// Says that the program is ready, then answers each line with one JSON line.
+pub fn serve_requests(ready: Value, mut answer: impl FnMut(&str) -> Value) {
     tell(&ready);
     for line in std::io::stdin().lock().lines() {
-        match line.expect("standard input is text").trim() {
-            "run" => tell(&run()),
-            other => panic!("unknown request {other:?}"),
-        }
+        tell(&answer(line.expect("standard input is text").trim()));
     }
+}
+
+/// The f32 numbers of a `.npy` file and their shape.
+pub fn read_npy(path: &std::path::Path) -> (Vec<f32>, Vec<usize>) {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00", "a version 1 .npy file is read");
+    let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = std::str::from_utf8(&bytes[10..10 + length]).expect("the header is text");
+    assert!(
+        header.contains("'<f4'") && header.contains("'fortran_order': False"),
+        "f32 in C order is read, not {header}"
+    );
+    let shape = header.split_once("'shape': (").expect("the header has a shape").1;
+    let shape: Vec<usize> = shape[..shape.find(')').expect("the shape ends")]
+        .split(',')
+        .filter_map(|size| size.trim().parse().ok())
+        .collect();
+    let values: Vec<f32> = bytes[10 + length..]
+        .chunks_exact(4)
+        .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+        .collect();
+    assert_eq!(values.len(), shape.iter().product::<usize>(), "the file is whole");
+    (values, shape)
 }
 
 /// Prints one JSON line.
