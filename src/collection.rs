@@ -179,9 +179,20 @@ impl CollectionBuilder {
             element: self.element.unwrap_or(Element::F32),
         };
         layout.check()?;
+        let similarity = self.similarity.unwrap_or_default();
+        let fractions = similarity == Similarity::Cosine || matches!(made_by, MadeBy::Encoder { .. });
+        if layout.element == Element::I8 && fractions {
+            return Err(Error::Invalid {
+                what: format!(
+                    "the collection {:?} would hold whole numbers, and its vectors are fractions: take f16 or bf16 \
+                     for an encoder's vectors and for cosine",
+                    self.name
+                ),
+            });
+        }
         Ok(Schema {
             layout,
-            similarity: self.similarity.unwrap_or_default(),
+            similarity,
             layers,
             made_by,
             lineage: Vec::new(),
@@ -476,6 +487,7 @@ impl Collection {
     /// [`Error::Storage`].
     pub fn compact(&self) -> Result<()> {
         self.database.store.compact(Some(&self.name))?;
-        crate::derived::complete(&self.database.store, Some(&self.name))
+        let workers = &self.database.engine.workers;
+        crate::derived::complete(&self.database.store, Some(&self.name), workers)
     }
 }

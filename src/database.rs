@@ -29,10 +29,15 @@ pub struct Database {
     keeper: Option<Arc<Keeper>>,
 }
 
-/// What searches need beside the bytes; snapshots hold it too, so that they outlive the database's handle.
-pub(crate) struct Engine {
+/// The worker threads of one database.
+pub(crate) struct Workers {
     threads: usize,
     pool: OnceLock<Arc<ThreadPool>>,
+}
+
+/// What searches need beside the bytes; snapshots hold it too, so that they outlive the database's handle.
+pub(crate) struct Engine {
+    pub workers: Arc<Workers>,
     /// By numbers of collection and generation, neither of which is given twice.
     schemas: Mutex<HashMap<(u32, u32), Arc<Schema>>>,
     /// Commits of documents share it; whoever lets another generation answer has it alone, so that no commit
@@ -44,6 +49,20 @@ pub(crate) struct Engine {
     pub graphs: Graphs,
     #[cfg(feature = "encoder")]
     pub models: Models,
+}
+
+impl Workers {
+    /// The database's own worker threads, started at first use.
+    pub fn pool(&self) -> Result<Arc<ThreadPool>> {
+        if let Some(pool) = self.pool.get() {
+            return Ok(Arc::clone(pool));
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .thread_name(|index| format!("stratal-{index}"))
+            .build()?;
+        Ok(Arc::clone(self.pool.get_or_init(|| Arc::new(pool))))
+    }
 }
 
 impl Engine {
@@ -64,19 +83,12 @@ impl Engine {
 
     /// As many as work at a time; 0 for one a processor.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.workers.threads
     }
 
     /// The database's own worker threads, started at first use.
     pub fn pool(&self) -> Result<Arc<ThreadPool>> {
-        if let Some(pool) = self.pool.get() {
-            return Ok(Arc::clone(pool));
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
-            .thread_name(|index| format!("stratal-{index}"))
-            .build()?;
-        Ok(Arc::clone(self.pool.get_or_init(|| Arc::new(pool))))
+        self.workers.pool()
     }
 
     /// The encoder that made a collection's vectors, working on the database's threads.
@@ -162,14 +174,20 @@ impl DatabaseOptions {
     /// [`crate::Error::Storage`]: no database there, one there already, a foreign folder, another writer, a newer
     /// format, damage, a network file system, or what the file system gives.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
+        let workers = Arc::new(Workers {
+            threads: self.threads,
+            pool: OnceLock::new(),
+        });
+        let derived = Derived {
+            workers: Arc::clone(&workers),
+        };
         let options = StoreOptions {
-            derive: Some(Arc::new(Derived)),
+            derive: Some(Arc::new(derived)),
             ..self.store
         };
         let store = Store::open(path.as_ref(), options)?;
         let engine = Arc::new(Engine {
-            threads: self.threads,
-            pool: OnceLock::new(),
+            workers,
             schemas: Mutex::default(),
             cutover: RwLock::default(),
             filters: Indexes::default(),
@@ -286,13 +304,14 @@ impl Database {
     }
 
     /// Gives the space of deleted documents back. After it nothing deleted before is in any file. Segments
-    /// that lack an index, because an older build wrote them or it was damaged, get it.
+    /// that lack scan codes or an index of metadata, because an older build wrote them or these were damaged, get
+    /// them.
     ///
     /// # Errors
     /// [`crate::Error::Storage`].
     pub fn compact(&self) -> Result<()> {
         self.store.compact(None)?;
-        derived::complete(&self.store, None)
+        derived::complete(&self.store, None, &self.engine.workers)
     }
 
     /// Reads the whole database back and checks it.

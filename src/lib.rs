@@ -56,6 +56,7 @@
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+mod codes;
 mod collection;
 mod database;
 mod derived;
@@ -91,7 +92,7 @@ pub use error::{Error, Result};
 pub use filter::{Filter, FilterError, FilterField, Literal, UnknownField, field, field_at, time};
 pub use index::{IndexBuild, IndexProgress, IndexReport, Recall, RecallAt, RecallSample};
 pub use pairs::Pair;
-pub use query::{BatchSearch, Field, Hit, Search};
+pub use query::{BatchSearch, Explanation, Field, Hit, PartExplanation, Search, SearchPath};
 #[cfg(feature = "encoder")]
 pub use reembedding::{GenerationInfo, ReembedProgress, ReembedReport, Reembedding};
 pub use schema::Similarity;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use half::f16;
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use stratal_storage::{CollectionSnapshot, GenerationSpec, Layout};
 
@@ -205,24 +205,15 @@ impl Schema {
                     bytes.extend_from_slice(bytemuck::cast_slice(&vector));
                 }
                 Element::F32 => bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes())),
-                Element::F16 => {
+                element => {
                     for (component, &value) in vector.iter().enumerate() {
-                        let half = f16::from_f32(value);
-                        if !half.is_finite() {
-                            let why = "a 16-bit element holds at most 65504 in size";
-                            return Err(Error::NotFinite {
-                                what: what(),
-                                component,
-                                value,
-                                why,
-                            });
-                        }
-                        bytes.extend_from_slice(&half.to_le_bytes());
+                        narrow(element, value, &mut bytes).map_err(|why| Error::NotFinite {
+                            what: what(),
+                            component,
+                            value,
+                            why,
+                        })?;
                     }
-                }
-                other => {
-                    let what = format!("this build cannot write elements of {other:?}");
-                    return Err(Error::Invalid { what });
                 }
             }
         }
@@ -267,12 +258,48 @@ impl Schema {
                 .chunks_exact(4)
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect(),
+            Element::Bf16 => bytes
+                .chunks_exact(2)
+                .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
+            Element::I8 => bytes.iter().map(|&b| f32::from(b as i8)).collect(),
             _ => bytes
                 .chunks_exact(2)
                 .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
                 .collect(),
         }
     }
+}
+
+/// Appends a finite component as a smaller element; why not where it does not fit.
+fn narrow(element: Element, value: f32, bytes: &mut Vec<u8>) -> std::result::Result<(), &'static str> {
+    match element {
+        Element::F16 => {
+            let half = f16::from_f32(value);
+            if !half.is_finite() {
+                return Err("a 16-bit element holds at most 65504 in size");
+            }
+            bytes.extend_from_slice(&half.to_le_bytes());
+        }
+        Element::Bf16 => {
+            let half = bf16::from_f32(value);
+            if !half.is_finite() {
+                return Err("a bf16 element holds at most 3.39e38 in size");
+            }
+            bytes.extend_from_slice(&half.to_le_bytes());
+        }
+        Element::I8 => {
+            // Rounding would change scores without a word; who quantises knows by which scale.
+            if value.fract() != 0.0 || !(-128.0..=127.0).contains(&value) {
+                return Err(
+                    "an 8-bit element holds whole numbers from -128 to 127: scale and round vectors first",
+                );
+            }
+            bytes.push(value as i8 as u8);
+        }
+        _ => return Err("this build cannot write such elements"),
+    }
+    Ok(())
 }
 
 /// A vector of length one; `None` for zero. The norm is taken in f64, so that no f32 overflows or vanishes in it.

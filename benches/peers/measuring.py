@@ -29,7 +29,7 @@ def rounded(value: float, digits: int = 4) -> float:
 class Side:
     """A program that loads and warms itself, says it is ready, then measures when asked.
 
-    It writes one JSON line when ready and one for each line `run` it reads.
+    It writes one JSON line when ready and one for each line it reads: `run`, or what it was made to be asked.
     """
 
     def __init__(self, name: str, command: list, environment: dict | None = None):
@@ -41,7 +41,10 @@ class Side:
         self.ready = self._read()
 
     def run(self) -> dict:
-        self.process.stdin.write("run\n")
+        return self.ask("run")
+
+    def ask(self, request: str) -> dict:
+        self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
         return self._read()
 

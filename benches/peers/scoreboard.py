@@ -25,6 +25,7 @@ AREAS = {
     "filtered": True,
     "build": False,
     "approximate": True,
+    "exact": True,
 }
 
 

@@ -63,7 +63,7 @@ mod plane;
 mod search;
 mod topk;
 
-pub use codes::{Codes, ScanCodes, Section};
+pub use codes::{Codes, Mean, ScanCodes, Section};
 pub use device::Device;
 pub use dispatch::Instructions;
 pub use element::Element;

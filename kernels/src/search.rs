@@ -1,6 +1,7 @@
 //! The exact search: what is asked, checked at the door, and the answers of all threads merged.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -38,6 +39,7 @@ pub struct Options<'a> {
     pub(crate) floors: Option<&'a [f64]>,
     pub(crate) live: Option<&'a [u64]>,
     pub(crate) order: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
+    check: Option<&'a (dyn Fn(Range<u32>) -> bool + Sync)>,
     pub(crate) codes: Option<&'a [Codes<'a>]>,
     pub(crate) counters: Option<&'a Counters>,
     pub(crate) single_threaded: bool,
@@ -53,6 +55,7 @@ impl<'a> Options<'a> {
             floors: None,
             live: None,
             order: &|a, b| a.cmp(&b),
+            check: None,
             codes: None,
             counters: None,
             single_threaded: false,
@@ -83,6 +86,14 @@ impl<'a> Options<'a> {
     /// total order, for instance of the external ids. Where it says `Equal`, row numbers decide.
     pub fn order(mut self, order: &'a (dyn Fn(u32, u32) -> Ordering + Sync)) -> Self {
         self.order = order;
+        self
+    }
+
+    /// Called before vectors of a range of rows are read, in all planes: for a mapped file whose pages
+    /// are checked when they are first touched. Rows of a range that it refuses are not found; it is
+    /// the caller's to fail the search then. Codes are not asked for.
+    pub fn check(mut self, check: &'a (dyn Fn(Range<u32>) -> bool + Sync)) -> Self {
+        self.check = Some(check);
         self
     }
 
@@ -174,6 +185,7 @@ pub fn max_inner_product(
         kernels,
         live: options.live,
         live_rows: live_rows(options.live, rows),
+        check: options.check,
         panels: Panels::new(queries, dimension, kernels),
         coded: options.codes.map(|codes| Coded::new(codes, queries)),
         floors: Floors::new(&floors),

@@ -171,7 +171,7 @@ proptest! {
         seed: u64,
         dimension in 1usize..100,
         rows in 1usize..400,
-        queries in 1usize..16,
+        queries in 1usize..40,
         layers in 1usize..3,
         k in 1usize..30,
         common in 0f32..100.0,

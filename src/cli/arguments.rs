@@ -73,6 +73,8 @@ pub enum Command {
 pub enum ElementName {
     F32,
     F16,
+    Bf16,
+    I8,
 }
 
 impl From<ElementName> for Element {
@@ -80,6 +82,8 @@ impl From<ElementName> for Element {
         match name {
             ElementName::F32 => Element::F32,
             ElementName::F16 => Element::F16,
+            ElementName::Bf16 => Element::Bf16,
+            ElementName::I8 => Element::I8,
         }
     }
 }
@@ -288,6 +292,9 @@ pub struct Search {
     /// One JSON object a hit
     #[arg(long)]
     pub json: bool,
+    /// Tell what the search did, on standard error
+    #[arg(long)]
+    pub explain: bool,
 }
 
 #[derive(Debug, Args)]

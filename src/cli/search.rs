@@ -46,7 +46,10 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
     }
     let approximate =
         arguments.approximate || arguments.recall_target.is_some() || arguments.effort.is_some();
-    let hits = search.run()?;
+    let (hits, explanation) = search.explain()?;
+    if arguments.explain {
+        note(&explanation.to_string());
+    }
     if arguments.json {
         return hits.iter().try_for_each(|hit| output.json(&hit_value(hit)));
     }

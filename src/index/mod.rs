@@ -61,6 +61,8 @@ pub(crate) fn element(element: Element) -> Result<stratal_kernels::Element> {
     match element {
         Element::F32 => Ok(stratal_kernels::Element::F32),
         Element::F16 => Ok(stratal_kernels::Element::F16),
+        Element::Bf16 => Ok(stratal_kernels::Element::Bf16),
+        Element::I8 => Ok(stratal_kernels::Element::I8),
         other => Err(Error::Invalid {
             what: format!("this build cannot search elements of {other:?}"),
         }),

@@ -1,20 +1,28 @@
 //! Exact search: every live document of every part, by the kernels.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use stratal_kernels::{Candidate, Device, Options, Plane, TopK, max_inner_product};
-use stratal_storage::{LivePart, Part, Row};
+use rayon::ThreadPool;
+use stratal_kernels::{Candidate, Counters, Device, Instructions, Options, Plane, TopK, max_inner_product};
+use stratal_storage::{CompanionKind, LivePart, Part, Row};
 
 use super::approximate::{self, Ask, Effort};
+use super::explain::{Explanation, PartExplanation, SearchPath};
 use super::{Field, Hit};
 use crate::device::{Chosen, DevicePart};
 use crate::filter::{alive, passing};
-use crate::{CollectionSnapshot, Error, Filter, Id, Result};
+use crate::{CollectionSnapshot, Error, Filter, Id, Result, codes};
 
 /// Products of components for which a search stays on its caller's thread.
 const LITTLE: u64 = 1 << 20;
+
+/// Where fewer than one row in so many counts, reading those vectors is less than reading the codes around them.
+const THIN: u64 = 16;
 
 /// What is searched for, the same for every part.
 pub(super) struct Asked<'a> {
@@ -30,13 +38,17 @@ pub(super) struct Asked<'a> {
     pub effort: Option<Effort>,
 }
 
-/// The best `k` documents for each query over the chosen layers.
+/// The best `k` documents for each query over the chosen layers; what was done goes to `explanation`.
 pub(super) fn search(
     collection: &CollectionSnapshot,
     asked: &Asked<'_>,
     fields: &BTreeSet<Field>,
+    explanation: &mut Explanation,
 ) -> Result<Vec<Vec<Hit>>> {
-    let found = best(collection, asked)?;
+    let begun = Instant::now();
+    let found = best(collection, asked, explanation)?;
+    explanation.comparing = begun.elapsed();
+    let begun = Instant::now();
     let mut rows: HashMap<(usize, u32), Hit> = HashMap::new();
     let mut answers = Vec::with_capacity(asked.count);
     for best in found {
@@ -57,6 +69,7 @@ pub(super) fn search(
         }
         answers.push(hits);
     }
+    explanation.reading = begun.elapsed();
     Ok(answers)
 }
 
@@ -67,7 +80,11 @@ struct Place {
     id: Id,
 }
 
-fn best(collection: &CollectionSnapshot, asked: &Asked<'_>) -> Result<Vec<Vec<(f64, Place)>>> {
+fn best(
+    collection: &CollectionSnapshot,
+    asked: &Asked<'_>,
+    explanation: &mut Explanation,
+) -> Result<Vec<Vec<(f64, Place)>>> {
     let floor = asked.floor.unwrap_or(f64::NEG_INFINITY);
     let by_id = |a: &Place, b: &Place| a.id.cmp(&b.id);
     let mut best: Vec<_> = (0..asked.count)
@@ -79,6 +96,8 @@ fn best(collection: &CollectionSnapshot, asked: &Asked<'_>) -> Result<Vec<Vec<(f
         asked.device,
         live * asked.layers.len() as u64 * asked.queries.len() as u64,
     )?;
+    explanation.threads = pool.current_num_threads();
+    explanation.instructions = format!("{:?}", Instructions::best());
     // Large parts first: they raise the floor that lets the small ones be skipped.
     let mut order: Vec<usize> = (0..collection.inner.parts().len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(collection.inner.parts()[index].live_rows()));
@@ -87,122 +106,219 @@ fn best(collection: &CollectionSnapshot, asked: &Asked<'_>) -> Result<Vec<Vec<(f
         if live.live_rows() == 0 {
             continue;
         }
+        let begun = Instant::now();
         let mask = mask(collection, live, asked.filter)?;
         if mask.as_ref().is_some_and(|mask| ones(mask) == 0) {
             continue;
         }
-        let planes = planes(collection, live, asked.layers)?;
         let floors: Vec<f64> = best.iter().map(TopK::floor).collect();
-        // A damaged page met while ids are compared cannot leave the comparison; it fails the search after it.
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let id = |row: u32| match live.part().id(row) {
-            Ok(id) => Some(id),
-            Err(error) => {
-                failure
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_or_insert(error.into());
-                None
-            }
+        let searched = Searched {
+            collection,
+            asked,
+            live,
+            mask: mask.as_deref(),
+            floors: &floors,
+            chosen: &chosen,
+            pool: &pool,
         };
-        let ties = |a: u32, b: u32| -> Ordering { id(a).cmp(&id(b)).then(a.cmp(&b)) };
-        let scan = |queries: &[f32], floors: &[f64]| {
-            let mut options = Options::new(asked.k).floors(floors).order(&ties);
-            if let Some(mask) = &mask {
-                options = options.live(mask);
-            }
-            // Waking another thread takes longer than a little work.
-            let rows = mask.as_ref().map_or(live.live_rows(), |mask| ones(mask));
-            let is_little = rows * (queries.len() * planes.len()) as u64 <= LITTLE;
-            if is_little {
-                options = options.single_threaded();
-            }
-            let search = || match on_device(collection, live, &chosen, asked, queries, &options)? {
-                Some(found) => Ok(found),
-                None => max_inner_product(queries, collection.schema.dimension(), &planes, &options)
-                    .map_err(Error::from),
-            };
-            if is_little { search() } else { pool.install(search) }
-        };
-        let found = match asked.effort {
-            None => scan(asked.queries, &floors)?,
-            Some(effort) => {
-                let ask = Ask {
-                    collection,
-                    planes: &planes,
-                    layers: asked.layers,
-                    queries: asked.queries,
-                    k: asked.k,
-                    floors: &floors,
-                    ties: &ties,
-                    mask: mask.as_deref(),
-                };
-                approximate::part(&ask, live, effort, &scan)?
-            }
-        };
+        let (found, mut explained) = searched.run()?;
         for (best, candidates) in best.iter_mut().zip(found) {
             for candidate in candidates {
-                if let Some(id) = id(candidate.row) {
-                    best.push(
-                        candidate.score,
-                        Place {
-                            part: index,
-                            row: candidate.row,
-                            id,
-                        },
-                    );
-                }
+                best.push(
+                    candidate.score,
+                    Place {
+                        part: index,
+                        row: candidate.row,
+                        id: live.part().id(candidate.row)?,
+                    },
+                );
             }
         }
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
+        explained.time = begun.elapsed();
+        explanation.parts.push(explained);
     }
     Ok(best.into_iter().map(TopK::into_sorted).collect())
 }
 
-/// What a device finds in a segment. `None` where the CPU searches: without a device, and in parts that are in
-/// memory, which are small and soon gone.
-fn on_device(
-    collection: &CollectionSnapshot,
-    live: &LivePart,
-    chosen: &Chosen,
-    asked: &Asked<'_>,
-    queries: &[f32],
-    options: &Options,
-) -> Result<Option<Vec<Vec<Candidate>>>> {
-    let layout = collection.schema.layout;
-    let Part::Segment(segment) = live.part() else {
-        return Ok(None);
-    };
-    let Some(key) = segment.vectors_checksum(layout.generation) else {
-        return Ok(None);
-    };
-    if !chosen.is_device() {
-        return Ok(None);
-    }
-    let all: Vec<u32> = (0..layout.layers).collect();
-    let part = DevicePart {
-        key,
-        planes: &planes(collection, live, &all)?,
-        layers: asked.layers,
-    };
-    chosen.search(
-        &collection.engine.devices,
-        &part,
-        queries,
-        layout.dimension as usize,
-        options,
-    )
+/// One part that is searched.
+struct Searched<'a> {
+    collection: &'a CollectionSnapshot,
+    asked: &'a Asked<'a>,
+    live: &'a LivePart,
+    /// A bit for each row that counts; `None` if all do.
+    mask: Option<&'a [u64]>,
+    /// One for each query.
+    floors: &'a [f64],
+    chosen: &'a Chosen,
+    pool: &'a ThreadPool,
 }
 
+impl Searched<'_> {
+    /// The best rows for each query, and what was done for them.
+    fn run(&self) -> Result<(Vec<Vec<Candidate>>, PartExplanation)> {
+        let (asked, live) = (self.asked, self.live);
+        let generation = self.collection.schema.layout.generation;
+        // A damaged page met while rows are read or compared cannot leave the kernels; it fails the search after.
+        let failure: Mutex<Option<Error>> = Mutex::new(None);
+        let failed = |error: stratal_storage::Error| {
+            let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert(error.into());
+        };
+        let id = |row: u32| live.part().id(row).map_err(&failed).ok();
+        let ties = |a: u32, b: u32| -> Ordering { id(a).cmp(&id(b)).then(a.cmp(&b)) };
+        let check = |rows: Range<u32>| {
+            asked.layers.iter().all(|&layer| {
+                let read = live.part().plane_rows(generation, layer, rows.clone());
+                read.map_err(&failed).is_ok()
+            })
+        };
+        let counters = Counters::default();
+        let mut options = Options::new(asked.k)
+            .order(&ties)
+            .check(&check)
+            .counters(&counters);
+        if let Some(mask) = self.mask {
+            options = options.live(mask);
+        }
+        let path = Cell::new(SearchPath::Graph);
+        let scan = |queries: &[f32], floors: &[f64]| {
+            let (found, way) = self.scan(queries, options.floors(floors))?;
+            path.set(way);
+            Ok(found)
+        };
+        let found = match asked.effort {
+            None => scan(asked.queries, self.floors)?,
+            Some(effort) => {
+                // A walk reads anywhere, so all pages are checked before it.
+                self.check_pages(asked.layers)?;
+                let ask = Ask {
+                    collection: self.collection,
+                    planes: &planes(self.collection, live, asked.layers)?,
+                    layers: asked.layers,
+                    queries: asked.queries,
+                    k: asked.k,
+                    floors: self.floors,
+                    ties: &ties,
+                    mask: self.mask,
+                };
+                approximate::part(&ask, live, effort, &scan)?
+            }
+        };
+        if let Some(error) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error);
+        }
+        let explained = PartExplanation {
+            segment: match live.part() {
+                Part::Segment(segment) => Some(segment.number()),
+                Part::Memory(_) => None,
+            },
+            documents: live.live_rows(),
+            path: path.get(),
+            scanned: counters.swept(),
+            left_by_high: counters.left(),
+            multiplied: counters.multiplied(),
+            scored: counters.scored(),
+            bytes_read: counters.bytes(),
+            time: Duration::ZERO,
+        };
+        Ok((found, explained))
+    }
+
+    /// Compares queries `[q, D]` with every row that counts.
+    fn scan(&self, queries: &[f32], mut options: Options) -> Result<(Vec<Vec<Candidate>>, SearchPath)> {
+        let (live, layers) = (self.live, self.asked.layers);
+        let layout = self.collection.schema.layout;
+        let (rows, dimension) = (live.part().rows() as usize, layout.dimension as usize);
+        let passing = self.mask.map_or(live.live_rows(), ones);
+        // Waking another thread takes longer than a little work.
+        let is_little = passing * (queries.len() * layers.len()) as u64 <= LITTLE;
+        if is_little {
+            options = options.single_threaded();
+        }
+        let on_device = || self.on_device(queries, &options);
+        let found = if self.chosen.is_device() && !is_little {
+            self.pool.install(on_device)
+        } else {
+            on_device()
+        };
+        if let Some(found) = found? {
+            return Ok((found, SearchPath::Device));
+        }
+        let companion = match live.part() {
+            Part::Segment(segment) if passing * THIN >= rows as u64 => {
+                segment.companion(CompanionKind::Codes {
+                    generation: layout.generation,
+                })
+            }
+            _ => None,
+        };
+        let codes = companion
+            .as_ref()
+            .and_then(|companion| codes::read(companion, rows, dimension, layers));
+        let planes = planes(self.collection, live, layers)?;
+        let mut options = options;
+        let mut path = SearchPath::FullVectors;
+        if let Some(codes) = &codes {
+            options = options.codes(codes);
+            path = SearchPath::ScanCodes;
+        }
+        let search = || max_inner_product(queries, dimension, &planes, &options);
+        let found = if is_little {
+            search()
+        } else {
+            self.pool.install(search)
+        };
+        Ok((found?, path))
+    }
+
+    /// Checks the pages of whole planes that nothing has checked yet.
+    fn check_pages(&self, layers: &[u32]) -> Result<()> {
+        let generation = self.collection.schema.layout.generation;
+        layers.iter().try_for_each(|&layer| {
+            self.live.part().plane(generation, layer)?;
+            Ok(())
+        })
+    }
+
+    /// What a device finds in a segment. `None` where the CPU searches: without a device, and in parts that are in
+    /// memory, which are small and soon gone.
+    fn on_device(&self, queries: &[f32], options: &Options) -> Result<Option<Vec<Vec<Candidate>>>> {
+        let layout = self.collection.schema.layout;
+        let Part::Segment(segment) = self.live.part() else {
+            return Ok(None);
+        };
+        let Some(key) = segment.vectors_checksum(layout.generation) else {
+            return Ok(None);
+        };
+        if !self.chosen.is_device() {
+            return Ok(None);
+        }
+        let all: Vec<u32> = (0..layout.layers).collect();
+        // A device takes whole planes.
+        self.check_pages(&all)?;
+        let part = DevicePart {
+            key,
+            planes: &planes(self.collection, self.live, &all)?,
+            layers: self.asked.layers,
+        };
+        self.chosen.search(
+            &self.collection.engine.devices,
+            &part,
+            queries,
+            layout.dimension as usize,
+            options,
+        )
+    }
+}
+
+/// The planes of some layers, as they are mapped: what is read of them is checked before.
 fn planes<'a>(collection: &CollectionSnapshot, live: &'a LivePart, layers: &[u32]) -> Result<Vec<Plane<'a>>> {
     let layout = collection.schema.layout;
     let element = crate::index::element(layout.element)?;
     layers
         .iter()
         .map(|&layer| {
-            let plane = live.part().plane(layout.generation, layer)?;
+            let plane = live.part().unchecked_plane(layout.generation, layer)?;
             let (rows, dimension) = (plane.rows as usize, layout.dimension as usize);
             Ok(Plane::new(plane.bytes, rows, dimension, plane.stride, element)?)
         })

@@ -2,6 +2,7 @@
 
 mod approximate;
 mod exact;
+mod explain;
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,8 @@ use stratal_kernels::Device;
 
 use self::approximate::Effort;
 use crate::{CollectionSnapshot, Error, Filter, Id, Result};
+
+pub use explain::{Explanation, PartExplanation, SearchPath};
 
 /// How many hits are returned where the caller does not say.
 const K_DEFAULT: usize = 10;
@@ -84,7 +87,7 @@ impl Request {
         }
     }
 
-    fn run(self) -> Result<Vec<Vec<Hit>>> {
+    fn run(self) -> Result<(Vec<Vec<Hit>>, Explanation)> {
         let Request {
             collection,
             questions,
@@ -124,6 +127,7 @@ impl Request {
             None => (0..schema.layout.layers).collect(),
             Some(names) => chosen_layers(&collection, names)?,
         };
+        let mut explanation = Explanation::default();
         let vectors = match questions {
             Questions::Vectors(vectors) => {
                 schema.made_by.accept(name, made_by.as_deref())?;
@@ -138,7 +142,9 @@ impl Request {
                     });
                 }
                 let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                let begun = std::time::Instant::now();
                 let embeddings = encoder.encode_queries(&texts)?;
+                explanation.encoding = begun.elapsed();
                 (0..texts.len()).map(|row| embeddings.of(row).to_vec()).collect()
             }
         };
@@ -156,7 +162,10 @@ impl Request {
             device,
             effort,
         };
-        exact::search(&collection, &asked, &fields)
+        explanation.queries = asked.count;
+        explanation.layers = planes.len();
+        let hits = exact::search(&collection, &asked, &fields, &mut explanation)?;
+        Ok((hits, explanation))
     }
 }
 
@@ -294,7 +303,17 @@ impl Search {
     /// [`Error::NoEncoder`], [`Error::Filter`], [`Error::Invalid`], [`Error::Storage`] for damage or a dropped collection,
     /// [`Error::Kernel`] for a device that was named and is not there.
     pub fn run(self) -> Result<Vec<Hit>> {
-        Ok(self.request.run()?.pop().unwrap_or_default())
+        Ok(self.explain()?.0)
+    }
+
+    /// Answers as [`Search::run`] does, and says how: which way each part was searched, how many documents each
+    /// bound left over, bytes read, time per stage.
+    ///
+    /// # Errors
+    /// As [`Search::run`].
+    pub fn explain(self) -> Result<(Vec<Hit>, Explanation)> {
+        let (mut hits, explanation) = self.request.run()?;
+        Ok((hits.pop().unwrap_or_default(), explanation))
     }
 }
 
@@ -325,6 +344,14 @@ impl BatchSearch {
     /// # Errors
     /// As [`Search::run`], naming the query's row; one bad query fails the call, and nothing is answered.
     pub fn run(self) -> Result<Vec<Vec<Hit>>> {
+        Ok(self.request.run()?.0)
+    }
+
+    /// Answers as [`BatchSearch::run`] does, and says how: see [`Search::explain`].
+    ///
+    /// # Errors
+    /// As [`Search::run`].
+    pub fn explain(self) -> Result<(Vec<Vec<Hit>>, Explanation)> {
         self.request.run()
     }
 }

@@ -20,6 +20,10 @@ pub enum Element {
     F32,
     /// IEEE 754 half precision.
     F16,
+    /// The upper half of an f32: its range, eight bits of precision.
+    Bf16,
+    /// Whole numbers from -128 to 127.
+    I8,
 }
 
 impl Element {
@@ -27,7 +31,8 @@ impl Element {
     pub const fn bytes(self) -> usize {
         match self {
             Element::F32 => 4,
-            Element::F16 => 2,
+            Element::F16 | Element::Bf16 => 2,
+            Element::I8 => 1,
         }
     }
 
@@ -36,6 +41,8 @@ impl Element {
         match self {
             Element::F32 => 1,
             Element::F16 => 2,
+            Element::Bf16 => 3,
+            Element::I8 => 4,
         }
     }
 
@@ -44,6 +51,8 @@ impl Element {
         match code {
             1 => Some(Element::F32),
             2 => Some(Element::F16),
+            3 => Some(Element::Bf16),
+            4 => Some(Element::I8),
             _ => None,
         }
     }

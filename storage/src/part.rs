@@ -204,6 +204,18 @@ impl Part {
         }
     }
 
+    /// A whole plane of which a caller will touch few rows: pages are not checked. Before it reads rows it
+    /// asks [`Part::plane_rows`] for them, which checks theirs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown generation or layer.
+    pub fn unchecked_plane(&self, generation: u32, layer: u32) -> Result<PlaneBytes<'_>> {
+        match self {
+            Part::Memory(chunk) => chunk.plane(generation, layer, 0..self.rows()),
+            Part::Segment(segment) => segment.unchecked_plane(generation, layer),
+        }
+    }
+
     /// One layer vector, without its padding.
     ///
     /// # Errors

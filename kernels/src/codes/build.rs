@@ -2,13 +2,13 @@
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::{GROUP, LANES, STEP, ScanCodes, Section, high_block, low_row};
+use super::{GROUP, LANES, Mean, STEP, ScanCodes, Section, high_block, low_row};
 use crate::Plane;
 use crate::bound::up;
 use crate::dispatch::Kernels;
 
 /// A row longer than this is not coded; it keeps every f32 of a scan far from overflow.
-const LONGEST: f64 = 1e18;
+pub(super) const LONGEST: f64 = 1e18;
 
 /// The share of a vector's length that f64 rounding can add to a residual, generously: 2⁻⁵⁰.
 const ROUNDING: f64 = 1.0 / (1u64 << 50) as f64;
@@ -17,12 +17,17 @@ const ROUNDING: f64 = 1.0 / (1u64 << 50) as f64;
 const SLACK: f64 = 1.0 + 1e-9;
 
 pub(super) fn build(plane: &Plane) -> ScanCodes {
+    let mut mean = Mean::new(plane.dimension());
+    mean.add(plane);
+    build_about(plane, &mean.finish())
+}
+
+pub(super) fn build_about(plane: &Plane, mean: &[f32]) -> ScanCodes {
     let (rows, dimension) = (plane.rows(), plane.dimension());
     // A plane's own bytes lie in memory, and no section is a large multiple of them.
     let mut sections = Section::ALL.map(|section| vec![0u8; section.bytes(rows, dimension).unwrap_or(0)]);
-    let mean = mean(plane);
     let [means, norms, high_factors, high, low_factors, low] = &mut sections;
-    means.copy_from_slice(bytemuck::cast_slice(&mean));
+    means.copy_from_slice(bytemuck::cast_slice(mean));
     let groups: Vec<Group> = norms
         .chunks_exact_mut(4)
         .zip(high_factors.chunks_mut(3 * 4 * GROUP))
@@ -43,35 +48,15 @@ pub(super) fn build(plane: &Plane) -> ScanCodes {
         .collect();
     // Outside of a pool nothing may start rayon's global one.
     if rayon::current_thread_index().is_some() {
-        groups.into_par_iter().for_each(|group| group.code(plane, &mean));
+        groups.into_par_iter().for_each(|group| group.code(plane, mean));
     } else {
-        groups.into_iter().for_each(|group| group.code(plane, &mean));
+        groups.into_iter().for_each(|group| group.code(plane, mean));
     }
     ScanCodes {
         rows,
         dimension,
         sections,
     }
-}
-
-/// The mean of all rows whose components are finite and no larger than [`LONGEST`]; any vector would
-/// be correct, this one makes residuals short.
-fn mean(plane: &Plane) -> Vec<f32> {
-    let mut row = vec![0.0f32; plane.dimension()];
-    let mut sums = vec![0.0f64; plane.dimension()];
-    let mut count = 0u64;
-    for at in 0..plane.rows() {
-        Kernels::best().widen(plane.element(), plane.row_bytes(at), &mut row);
-        if row.iter().all(|&x| f64::from(x.abs()) <= LONGEST) {
-            count += 1;
-            for (sum, &x) in sums.iter_mut().zip(&row) {
-                *sum += f64::from(x);
-            }
-        }
-    }
-    sums.iter()
-        .map(|sum| (sum / count.max(1) as f64) as f32)
-        .collect()
 }
 
 /// The bytes that belong to [`GROUP`] rows, or to the rest of them at the end.

@@ -14,8 +14,10 @@
 use crate::{Error, MAX_DIMENSION, Plane};
 
 mod build;
+mod mean;
 mod query;
 
+pub use mean::Mean;
 pub(crate) use query::{Loose, QueryCodes};
 
 /// Rows whose high halves are interleaved, one 32-bit lane each.
@@ -97,6 +99,23 @@ impl ScanCodes {
     /// looks at its full vector.
     pub fn build(plane: &Plane) -> ScanCodes {
         build::build(plane)
+    }
+
+    /// The same about a given mean, `[D]`, so that a large plane can be coded a piece at a time: where
+    /// pieces are whole multiples of 128 rows, their sections (all but the mean) one after the other
+    /// are those of the whole.
+    ///
+    /// # Errors
+    /// [`Error::CodesLength`] when the mean is not of the plane's dimension.
+    pub fn build_about(plane: &Plane, mean: &[f32]) -> Result<ScanCodes, Error> {
+        if mean.len() != plane.dimension() {
+            return Err(Error::CodesLength {
+                section: Section::Mean,
+                expected: plane.dimension() * 4,
+                got: mean.len() * 4,
+            });
+        }
+        Ok(build::build_about(plane, mean))
     }
 
     /// The bytes of one section.

@@ -41,10 +41,11 @@
 
 use super::{Codes, low_row};
 use crate::bound::{query_length, up};
+use crate::dispatch::TILED_QUERIES;
 
 /// All queries of a search, coded against one plane.
 pub(crate) struct QueryCodes {
-    /// `[q][2][half]`: the components that meet the low nibbles of a code, then those that meet the
+    /// `[q rounded up to 32][2][half]`: the components that meet the low nibbles of a code, then those that meet the
     /// high ones.
     pub codes: Vec<i8>,
     /// The length of one of the halves.
@@ -91,7 +92,7 @@ impl QueryCodes {
         let half = low_row(dimension);
         let mean = codes.mean();
         let count = queries.len() / dimension;
-        let mut packed = vec![0i8; count * 2 * half];
+        let mut packed = vec![0i8; count.next_multiple_of(TILED_QUERIES) * 2 * half];
         let bounds = queries
             .chunks_exact(dimension)
             .zip(packed.chunks_exact_mut(2 * half))

@@ -14,6 +14,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     tile,
     exact,
     sweeps: super::sweep::AVX2,
+    tiles: None,
 };
 
 const WIDTH: usize = 32;

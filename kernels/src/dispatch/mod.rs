@@ -14,7 +14,7 @@ mod avx512;
 mod portable;
 mod sweep;
 
-pub(crate) use sweep::{SWEEP_QUERIES, Sweep, Sweeps};
+pub(crate) use sweep::{SWEEP_QUERIES, Survivor, Sweep, Sweeps, TILE, TILED_QUERIES, TileSweep, Tiles};
 
 /// A set of processor instructions that the kernels are written for. Results never depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,15 +28,18 @@ pub enum Instructions {
     Avx512,
     /// The same, with integer dot products (VNNI) for scan codes.
     Avx512Vnni,
+    /// The same, with matrix tiles (AMX for 8-bit integers) for scan codes in batches; on Linux.
+    Avx512Amx,
 }
 
 impl Instructions {
     /// Every set, slowest first.
-    pub const ALL: [Instructions; 4] = [
+    pub const ALL: [Instructions; 5] = [
         Instructions::Portable,
         Instructions::Avx2,
         Instructions::Avx512,
         Instructions::Avx512Vnni,
+        Instructions::Avx512Amx,
     ];
 
     /// Whether this processor offers the set.
@@ -82,6 +85,7 @@ pub(crate) struct Kernels {
     tile: unsafe fn(&Tile, &mut [u32]),
     exact: unsafe fn(Element, &[u8], &[f32]) -> f64,
     sweeps: Sweeps,
+    tiles: Option<Tiles>,
 }
 
 /// AVX-512 with the integer instructions.
@@ -89,6 +93,15 @@ pub(crate) struct Kernels {
 static VNNI: Kernels = Kernels {
     instructions: Instructions::Avx512Vnni,
     sweeps: sweep::VNNI,
+    ..avx512::KERNELS
+};
+
+/// The same with matrix tiles.
+#[cfg(target_arch = "x86_64")]
+static AMX: Kernels = Kernels {
+    instructions: Instructions::Avx512Amx,
+    sweeps: sweep::VNNI,
+    tiles: Some(sweep::AMX),
     ..avx512::KERNELS
 };
 
@@ -116,6 +129,10 @@ impl Kernels {
             Instructions::Avx512Vnni => (is_x86_feature_detected!("avx512vnni")
                 && Kernels::of(Instructions::Avx512).is_some())
             .then_some(&VNNI),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512Amx => (Kernels::of(Instructions::Avx512Vnni).is_some()
+                && sweep::tiles_are_permitted())
+            .then_some(&AMX),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         }
@@ -176,6 +193,31 @@ impl Kernels {
         unsafe { (self.sweeps.sweep)(sweep, masks, sums) }
     }
 
+    /// Whether there are matrix tiles.
+    pub fn has_tiles(&self) -> bool {
+        self.tiles.is_some()
+    }
+
+    /// Lays out the codes of sixteen rows as [`Kernels::sweep_tiles`] takes them.
+    pub fn unpack(&self, codes: &[u8], into: &mut [u8]) {
+        let Some(tiles) = &self.tiles else { return };
+        assert!(codes.len().is_multiple_of(64) && into.len() >= 2 * codes.len());
+        assert!(into.len().is_multiple_of(2 * 1024));
+        // SAFETY: `of` hands out a table only where its instructions exist; the lengths suffice.
+        unsafe { (tiles.unpack)(codes, into) }
+    }
+
+    /// Adds every row and query to `survivors` that the high halves cannot exclude.
+    pub fn sweep_tiles(&self, sweep: &TileSweep, survivors: &mut Vec<Survivor>) {
+        let Some(tiles) = &self.tiles else { return };
+        let blocks = sweep.factors.len();
+        assert!(sweep.row > 0 && sweep.row.is_multiple_of(128) && blocks > 0 && sweep.live.len() >= blocks);
+        assert!(sweep.codes.len() >= blocks * TILE * sweep.row);
+        assert!(sweep.queries.len() >= sweep.bounds.len().next_multiple_of(TILED_QUERIES) * sweep.row);
+        // SAFETY: `of` hands out a table only where its instructions exist; the lengths suffice.
+        unsafe { (tiles.sweep)(sweep, survivors) }
+    }
+
     /// `Σ pᵢ lᵢ` of a row's low halves and the two halves of a coded query.
     pub fn low(&self, codes: &[u8], query: (&[i8], &[i8])) -> i32 {
         assert!(codes.len().is_multiple_of(64));
@@ -210,6 +252,7 @@ mod tests {
                 Instructions::Avx2 => 1,
                 Instructions::Avx512 => 2,
                 Instructions::Avx512Vnni => 3,
+                Instructions::Avx512Amx => 4,
             };
             assert_eq!(place, at);
             if let Some(kernels) = Kernels::of(instructions) {
@@ -221,7 +264,11 @@ mod tests {
         assert_eq!(last, Some(Instructions::best()));
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") {
-            assert_eq!(Instructions::best(), Instructions::Avx512Vnni);
+            let best = Instructions::best();
+            assert!(
+                matches!(best, Instructions::Avx512Vnni | Instructions::Avx512Amx),
+                "{best:?}"
+            );
         }
     }
 }

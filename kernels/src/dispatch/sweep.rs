@@ -3,11 +3,15 @@
 use crate::codes::Loose;
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use amx::{TILES as AMX, is_permitted as tiles_are_permitted};
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::SWEEPS as AVX2;
 pub(super) use portable::SWEEPS as PORTABLE;
@@ -34,4 +38,42 @@ pub(crate) struct Sweep<'a> {
 pub(crate) struct Sweeps {
     pub(super) sweep: unsafe fn(&Sweep, &mut [u32], &mut [[i32; 16]]),
     pub(super) low: unsafe fn(&[u8], &[i8], &[i8]) -> i32,
+}
+
+/// Queries and documents of one matrix tile.
+pub(crate) const TILE: usize = 16;
+
+/// Queries that are multiplied together.
+pub(crate) const TILED_QUERIES: usize = 2 * TILE;
+
+/// Blocks of sixteen rows of codes, unpacked, and any number of queries.
+pub(crate) struct TileSweep<'a> {
+    /// `[blocks][16 × row]`, as `Tiles::unpack` leaves them.
+    pub codes: &'a [u8],
+    /// `[blocks]` of `[3][16]` f32: `S`, `ε`, `ν`.
+    pub factors: &'a [&'a [u8]],
+    /// `[blocks]`: which of the sixteen rows count.
+    pub live: &'a [u32],
+    /// `[queries rounded up to 32][row]`.
+    pub queries: &'a [i8],
+    /// Bytes of a coded query, both halves: a multiple of 128.
+    pub row: usize,
+    /// `[queries]`.
+    pub bounds: &'a [Loose],
+}
+
+/// A row that the high halves could not exclude for a query.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Survivor {
+    pub query: u32,
+    /// The row's place in the blocks.
+    pub at: u32,
+    /// `J`.
+    pub sum: i32,
+}
+
+/// The code kernels for batches on matrix tiles; unsafe as the others are.
+pub(crate) struct Tiles {
+    pub(super) unpack: unsafe fn(&[u8], &mut [u8]),
+    pub(super) sweep: unsafe fn(&TileSweep, &mut Vec<Survivor>),
 }

@@ -5,9 +5,12 @@ use std::ops::Range;
 
 use super::scorer::{MASK_ROWS, Scorer};
 use crate::codes::{Codes, GROUP, LANES, Loose, QueryCodes, high_block};
-use crate::dispatch::{SWEEP_QUERIES, Sweep};
+use crate::dispatch::{SWEEP_QUERIES, Survivor, Sweep, TILE, TileSweep};
 
-const _: () = assert!(GROUP <= MASK_ROWS);
+const _: () = assert!(GROUP <= MASK_ROWS && LANES == TILE);
+
+/// From this many queries on, matrix tiles are quicker than one sweep for a few queries after the other.
+const WORTH_TILES: usize = 16;
 
 /// Blocks of a group.
 const BLOCKS: usize = GROUP / LANES;
@@ -32,8 +35,27 @@ impl<'a> Coded<'a> {
             .sum()
     }
 
+    /// What one thread needs for matrix tiles, where there are any and they pay.
+    pub fn tiled<F: Fn(&u32, &u32) -> Ordering>(&self, scorer: &Scorer<F>) -> Option<Tiled> {
+        let count = scorer.queries();
+        (count >= WORTH_TILES && scorer.scan.kernels.has_tiles()).then(|| {
+            let row = |codes: &QueryCodes| 2 * codes.half;
+            let widest = self.planes.iter().map(|(_, queries)| row(queries)).max();
+            Tiled {
+                unpacked: vec![0; BLOCKS * LANES * widest.unwrap_or(0)],
+                tests: vec![Tests::new(count); self.planes.len()],
+                survivors: Vec::new(),
+            }
+        })
+    }
+
     /// Searches a range of rows that begins with a group.
-    pub fn chunk<F: Fn(&u32, &u32) -> Ordering>(&self, scorer: &mut Scorer<F>, chunk: Range<usize>) {
+    pub fn chunk<F: Fn(&u32, &u32) -> Ordering>(
+        &self,
+        scorer: &mut Scorer<F>,
+        chunk: Range<usize>,
+        tiled: &mut Option<Tiled>,
+    ) {
         for first in chunk.clone().step_by(GROUP) {
             let rows = GROUP.min(chunk.end - first);
             let live = live(scorer.scan.live, first, rows);
@@ -41,7 +63,11 @@ impl<'a> Coded<'a> {
                 continue;
             }
             scorer.next_rows();
-            for (codes, queries) in &self.planes {
+            for (plane, (codes, queries)) in self.planes.iter().enumerate() {
+                if let Some(tiled) = tiled {
+                    tiled.group(scorer, plane, (codes, queries), first, &live);
+                    continue;
+                }
                 for start in (0..scorer.queries()).step_by(SWEEP_QUERIES) {
                     let end = (start + SWEEP_QUERIES).min(scorer.queries());
                     group(scorer, codes, queries, first, &live, start..end);
@@ -98,28 +124,129 @@ fn group<F: Fn(&u32, &u32) -> Ordering>(
         };
         kernels.sweep(&sweep, &mut masks, &mut sums);
         scorer.tally.swept += u64::from(live.count_ones()) * asked.len() as u64;
+        if asked.start == 0 {
+            scorer.tally.bytes += (factors.len() + high.len()) as u64;
+        }
         for (i, query) in asked.clone().enumerate() {
             let mut mask = masks[i] & live;
             while mask != 0 {
                 let lane = mask.trailing_zeros() as usize;
                 mask &= mask - 1;
                 let at = block * LANES + lane;
-                if scorer.has_scored(query, at) {
-                    continue;
-                }
-                scorer.tally.left += 1;
-                let row = first + at;
-                let bound = &queries.bounds[query];
-                let (factors, low) = codes.low(row);
-                let low = kernels.low(low, queries.halves(query));
-                let threshold = scorer.threshold(query);
-                let scale = codes.scale(row);
-                if !bound.excludes(sums[i][lane], low, scale, factors, threshold)
-                    && scorer.score(query, at, row as u32)
-                {
+                if survive(scorer, codes, queries, query, at, (first + at, sums[i][lane])) {
+                    let bound = &queries.bounds[query];
                     tests[i] = bound.loose(scorer.threshold(query));
                 }
             }
         }
     }
+}
+
+/// The buffers of one thread for searching batches with matrix tiles.
+pub(super) struct Tiled {
+    /// `[BLOCKS][16 × row]`.
+    unpacked: Vec<u8>,
+    /// One for each plane.
+    tests: Vec<Tests>,
+    survivors: Vec<Survivor>,
+}
+
+/// The tests of all queries against one plane, and the thresholds that they were made for.
+#[derive(Clone)]
+struct Tests {
+    thresholds: Vec<f64>,
+    tests: Vec<Loose>,
+}
+
+impl Tests {
+    fn new(queries: usize) -> Tests {
+        Tests {
+            thresholds: vec![f64::NAN; queries],
+            tests: vec![Loose::default(); queries],
+        }
+    }
+}
+
+impl Tiled {
+    /// One group of rows in one plane, for all queries.
+    fn group<F: Fn(&u32, &u32) -> Ordering>(
+        &mut self,
+        scorer: &mut Scorer<F>,
+        plane: usize,
+        (codes, queries): (&Codes, &QueryCodes),
+        first: usize,
+        live: &[u32; BLOCKS],
+    ) {
+        let Tests { thresholds, tests } = &mut self.tests[plane];
+        let longest = codes.norm(first / GROUP);
+        let mut hopeless = true;
+        for (query, (known, test)) in thresholds.iter_mut().zip(tests.iter_mut()).enumerate() {
+            let threshold = scorer.threshold(query);
+            let bound = &queries.bounds[query];
+            hopeless = hopeless && bound.excludes_group(longest, threshold);
+            if *known != threshold {
+                *known = threshold;
+                *test = bound.loose(threshold);
+            }
+        }
+        if hopeless {
+            return;
+        }
+        let (kernels, row) = (scorer.scan.kernels, 2 * queries.half);
+        let mut factors: [&[u8]; BLOCKS] = [&[]; BLOCKS];
+        let (mut places, mut masks, mut blocks) = ([0; BLOCKS], [0; BLOCKS], 0);
+        for (block, &mask) in live.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+            let (its_factors, high) = codes.high(first / LANES + block);
+            kernels.unpack(high, &mut self.unpacked[blocks * LANES * row..][..LANES * row]);
+            scorer.tally.bytes += (its_factors.len() + high.len()) as u64;
+            scorer.tally.swept += u64::from(mask.count_ones()) * tests.len() as u64;
+            factors[blocks] = its_factors;
+            masks[blocks] = mask;
+            places[blocks] = block * LANES;
+            blocks += 1;
+        }
+        let sweep = TileSweep {
+            codes: &self.unpacked,
+            factors: &factors[..blocks],
+            live: &masks,
+            queries: &queries.codes,
+            row,
+            bounds: tests,
+        };
+        self.survivors.clear();
+        kernels.sweep_tiles(&sweep, &mut self.survivors);
+        for survivor in &self.survivors {
+            let at = places[survivor.at as usize / LANES] + survivor.at as usize % LANES;
+            survive(
+                scorer,
+                codes,
+                queries,
+                survivor.query as usize,
+                at,
+                (first + at, survivor.sum),
+            );
+        }
+    }
+}
+
+/// Looks at the low halves of a row, whose `J` by the high ones is `sum`, and at the row itself if need be; true if
+/// the query's threshold may have risen.
+fn survive<F: Fn(&u32, &u32) -> Ordering>(
+    scorer: &mut Scorer<F>,
+    codes: &Codes,
+    queries: &QueryCodes,
+    query: usize,
+    at: usize,
+    (row, sum): (usize, i32),
+) -> bool {
+    if scorer.has_scored(query, at) {
+        return false;
+    }
+    scorer.tally.left += 1;
+    let (factors, low) = codes.low(row);
+    scorer.tally.bytes += low.len() as u64 + 8;
+    let low = scorer.scan.kernels.low(low, queries.halves(query));
+    let (threshold, scale) = (scorer.threshold(query), codes.scale(row));
+    !queries.bounds[query].excludes(sum, low, scale, factors, threshold)
+        && scorer.score(query, at, row as u32)
 }

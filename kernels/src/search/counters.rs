@@ -10,6 +10,7 @@ pub struct Counters {
     pub(super) left: AtomicU64,
     pub(super) multiplied: AtomicU64,
     pub(super) scored: AtomicU64,
+    pub(super) bytes: AtomicU64,
 }
 
 impl Counters {
@@ -33,11 +34,17 @@ impl Counters {
         self.scored.load(Relaxed)
     }
 
+    /// Bytes of codes and vectors that were read, each once for all queries that shared the reading.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
     pub(super) fn add(&self, tally: Tally) {
         self.swept.fetch_add(tally.swept, Relaxed);
         self.left.fetch_add(tally.left, Relaxed);
         self.multiplied.fetch_add(tally.multiplied, Relaxed);
         self.scored.fetch_add(tally.scored, Relaxed);
+        self.bytes.fetch_add(tally.bytes, Relaxed);
     }
 }
 
@@ -48,4 +55,5 @@ pub(super) struct Tally {
     pub left: u64,
     pub multiplied: u64,
     pub scored: u64,
+    pub bytes: u64,
 }

@@ -24,6 +24,7 @@ pub(super) struct Scan<'a> {
     pub live: Option<&'a [u64]>,
     /// How many rows are live.
     pub live_rows: usize,
+    pub check: Option<&'a (dyn Fn(Range<u32>) -> bool + Sync)>,
     pub panels: Panels,
     pub coded: Option<Coded<'a>>,
     pub floors: Floors,
@@ -34,6 +35,9 @@ pub(super) struct Scan<'a> {
 /// Bytes that a thread claims at once: small enough to share the end of a search evenly, large
 /// enough that claiming costs nothing.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// Rows so near to each other are checked together.
+const NEAR: u32 = 16;
 
 /// Chunks are whole blocks of rows and whole groups of codes.
 const CHUNK_UNIT: usize = 384;
@@ -73,11 +77,13 @@ impl Scan<'_> {
     pub fn run<F: Fn(&u32, &u32) -> Ordering>(&self, best: &mut [TopK<u32, F>]) -> Tally {
         let mut worker = Worker::new(self, best);
         let mut patience = Patience::default();
+        let coded = self.coded.as_ref();
+        let mut tiled = coded.and_then(|coded| coded.tiled(&worker.scorer));
         while let Some(chunk) = self.claim() {
             match &self.coded {
                 Some(coded) if patience.tries() => {
                     let before = worker.scorer.tally.scored;
-                    coded.chunk(&mut worker.scorer, chunk.clone());
+                    coded.chunk(&mut worker.scorer, chunk.clone(), &mut tiled);
                     let scored = worker.scorer.tally.scored - before;
                     patience.saw(scored, chunk.len() * self.panels.margins.len());
                 }
@@ -85,6 +91,11 @@ impl Scan<'_> {
             }
         }
         worker.scorer.tally
+    }
+
+    /// Whether the vectors of these rows can be read.
+    pub fn may_read(&self, rows: Range<u32>) -> bool {
+        self.check.is_none_or(|check| check(rows))
     }
 
     pub fn query(&self, query: usize) -> &[f32] {
@@ -173,9 +184,11 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
         let mut start = chunk.start;
         while start < chunk.end {
             start = self.gather(start..chunk.end);
-            if self.listed.is_empty() {
+            if self.listed.is_empty() || !self.may_read() {
                 continue;
             }
+            let strides: usize = self.scan.planes.iter().map(Plane::stride).sum();
+            self.scorer.tally.bytes += (self.listed.len() * strides) as u64;
             let pairs = self.listed.len() * self.scorer.queries() * self.scan.planes.len();
             self.scorer.tally.multiplied += pairs as u64;
             self.scorer.next_rows();
@@ -185,6 +198,16 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
                 self.few();
             }
         }
+    }
+
+    /// Whether the listed rows can be read; what lies between rows far apart is not asked for.
+    fn may_read(&self) -> bool {
+        let mut runs = self.listed.chunk_by(|row, next| next - row <= NEAR);
+        runs.all(|run| match run {
+            [only] => self.scan.may_read(*only..only + 1),
+            [first, .., last] => self.scan.may_read(*first..last + 1),
+            [] => true,
+        })
     }
 
     /// Lists the first live rows of a range, as many as a block takes, and tells where to go on. Where few are live,

@@ -15,6 +15,8 @@ pub(super) struct Scorer<'a, 'b, F> {
     best: &'b mut [TopK<u32, F>],
     /// `[q]`: one bit for each of the rows in hand that has its score already.
     scored: Vec<u128>,
+    /// Bytes of a row over all planes, where they have not been read by the scan itself.
+    row_bytes: u64,
     pub tally: Tally,
 }
 
@@ -23,6 +25,10 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Scorer<'a, 'b, F> {
         Scorer {
             scan,
             scored: vec![0; best.len()],
+            row_bytes: match &scan.coded {
+                Some(_) => scan.planes.iter().map(|plane| plane.stride() as u64).sum(),
+                None => 0,
+            },
             best,
             tally: Tally::default(),
         }
@@ -56,6 +62,10 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Scorer<'a, 'b, F> {
         self.scored[query] |= 1 << at;
         self.tally.scored += 1;
         let scan = self.scan;
+        if !scan.may_read(row..row + 1) {
+            return false;
+        }
+        self.tally.bytes += self.row_bytes;
         let asked = scan.query(query);
         let score = scan
             .planes

@@ -10,6 +10,7 @@ use super::file_writer::{FileWriter, NewSection, SectionWriter};
 use super::frame::{FileKind, Header};
 use super::mapped::MappedFile;
 use super::name::SegmentFile;
+use crate::checksum::PAGE_BYTES;
 use crate::error::{Error, Result};
 use crate::vfs::Vfs;
 
@@ -186,6 +187,7 @@ pub struct CompanionWriter<'a> {
     file: FileWriter<'a>,
     header: Header,
     section: Option<SectionWriter>,
+    sized: Vec<(SectionWriter, u64)>,
 }
 
 impl<'a> CompanionWriter<'a> {
@@ -217,6 +219,7 @@ impl<'a> CompanionWriter<'a> {
                 ..Header::new(kind.file_kind())
             },
             section: None,
+            sized: Vec::new(),
         })
     }
 
@@ -258,6 +261,43 @@ impl<'a> CompanionWriter<'a> {
         self.push(bytes)
     }
 
+    /// Starts a section of a known length, which can be filled side by side with others of that kind; returns
+    /// its number among them. All stay open until the companion is whole.
+    ///
+    /// # Errors
+    /// What the file system gives.
+    pub fn start_sized(&mut self, kind: u32, layer: u32, bytes: u64) -> Result<usize> {
+        self.end()?;
+        let section = NewSection {
+            kind,
+            layer,
+            encoding: 0,
+            len: Some(bytes),
+        };
+        // Many may be open, so the buffers are small.
+        self.sized.push((self.file.section(section, PAGE_BYTES), bytes));
+        Ok(self.sized.len() - 1)
+    }
+
+    /// Adds bytes to a section that [`CompanionWriter::start_sized`] gave that number.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a number that was not given and for bytes past its length; what the file system gives.
+    pub fn push_sized(&mut self, number: usize, bytes: &[u8]) -> Result<()> {
+        let Some((section, left)) = self.sized.get_mut(number) else {
+            let what = format!("section {number} of a companion was not started");
+            return Err(Error::Invalid { what });
+        };
+        match left.checked_sub(bytes.len() as u64) {
+            Some(rest) => *left = rest,
+            None => {
+                let what = format!("{} bytes where {left} are left of a section", bytes.len());
+                return Err(Error::Invalid { what });
+            }
+        }
+        self.file.push(section, bytes)
+    }
+
     fn end(&mut self) -> Result<()> {
         match self.section.take() {
             Some(section) => self.file.close(section),
@@ -267,6 +307,13 @@ impl<'a> CompanionWriter<'a> {
 
     pub(crate) fn finish(mut self) -> Result<()> {
         self.end()?;
+        for (section, left) in std::mem::take(&mut self.sized) {
+            if left > 0 {
+                let what = format!("a section of a companion lacks {left} bytes");
+                return Err(Error::Invalid { what });
+            }
+            self.file.close(section)?;
+        }
         self.file.finish(self.header).map(drop)
     }
 }

@@ -145,6 +145,12 @@ impl MappedFile {
         Ok(&self.mapping.bytes()[start + range.start as usize..start + range.end as usize])
     }
 
+    /// A whole section, its pages unchecked: for those who check what they touch with [`MappedFile::read`].
+    pub(crate) fn unchecked(&self, section: &Section) -> &[u8] {
+        let start = section.entry.offset as usize;
+        &self.mapping.bytes()[start..start + section.len() as usize]
+    }
+
     /// Eight bytes of a column.
     pub(crate) fn read_u64(&self, section: &Section, index: u64) -> Result<u64> {
         Ok(u64_at(self.read(section, index * 8..index * 8 + 8)?, 0))

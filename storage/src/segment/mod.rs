@@ -358,6 +358,14 @@ impl Segment {
         self.vectors_of(generation, layer)?.plane(layer, rows)
     }
 
+    /// A whole plane, its pages unchecked: [`Segment::plane`] of the rows that are then read checks those.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown generation or layer.
+    pub fn unchecked_plane(&self, generation: u32, layer: u32) -> Result<PlaneBytes<'_>> {
+        Ok(self.vectors_of(generation, layer)?.unchecked_plane(layer))
+    }
+
     /// One layer vector, without its padding.
     ///
     /// # Errors

@@ -72,6 +72,14 @@ impl Vectors {
         })
     }
 
+    pub(super) fn unchecked_plane(&self, layer: u32) -> PlaneBytes<'_> {
+        PlaneBytes {
+            bytes: self.file.unchecked(&self.planes[layer as usize]),
+            stride: self.layout.stride(),
+            rows: self.file.header().rows as u32,
+        }
+    }
+
     pub(super) fn vector(&self, layer: u32, row: u32) -> Result<&[u8]> {
         let start = u64::from(row) * self.layout.stride() as u64;
         self.file.read(

@@ -81,5 +81,11 @@ fn all_finite(vector: &[u8], element: Element) -> bool {
             .0
             .iter()
             .all(|&bytes| u16::from_le_bytes(bytes) & 0x7c00 != 0x7c00),
+        Element::Bf16 => vector
+            .as_chunks()
+            .0
+            .iter()
+            .all(|&bytes| u16::from_le_bytes(bytes) & 0x7f80 != 0x7f80),
+        Element::I8 => true,
     }
 }
