@@ -25,8 +25,23 @@ use crate::{Result, Snapshot, Transaction};
 pub struct Database {
     pub(crate) store: Store,
     pub(crate) engine: Arc<Engine>,
+    /// Held by the handles of users, not by threads of our own.
+    _alive: Option<Arc<Alive>>,
     /// Where it is open for writing.
     keeper: Option<Arc<Keeper>>,
+}
+
+/// Stops the database's own work when the last handle of a user goes.
+struct Alive {
+    #[cfg(feature = "encoder")]
+    engine: Arc<Engine>,
+}
+
+#[cfg(feature = "encoder")]
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.engine.learner.stop();
+    }
 }
 
 /// The worker threads of one database.
@@ -49,6 +64,8 @@ pub(crate) struct Engine {
     pub graphs: Graphs,
     #[cfg(feature = "encoder")]
     pub models: Models,
+    #[cfg(feature = "encoder")]
+    pub learner: crate::learning::Learner,
 }
 
 impl Workers {
@@ -195,16 +212,28 @@ impl DatabaseOptions {
             graphs: Graphs::default(),
             #[cfg(feature = "encoder")]
             models: Models::new(store.models_folder()),
+            #[cfg(feature = "encoder")]
+            learner: crate::learning::Learner::default(),
         });
         let keeper = match store.is_read_only() {
             true => None,
             false => Some(Arc::new(Keeper::start(&store, &engine)?)),
         };
-        Ok(Database {
+        let alive = Some(Arc::new(Alive {
+            #[cfg(feature = "encoder")]
+            engine: Arc::clone(&engine),
+        }));
+        let database = Database {
             store,
             engine,
+            _alive: alive,
             keeper,
-        })
+        };
+        #[cfg(feature = "encoder")]
+        if !database.store.is_read_only() {
+            database.engine.learner.watch(&database);
+        }
+        Ok(database)
     }
 }
 
@@ -249,6 +278,16 @@ impl Database {
         }
     }
 
+    /// A handle that does not keep the database's own work going.
+    #[cfg(feature = "encoder")]
+    pub(crate) fn detached(&self) -> Database {
+        Database {
+            _alive: None,
+            keeper: None,
+            ..self.clone()
+        }
+    }
+
     /// A collection to open or create; nothing happens before the builder's last call.
     pub fn collection(&self, name: impl Into<String>) -> CollectionBuilder {
         CollectionBuilder::new(self.clone(), name.into())
@@ -281,6 +320,8 @@ impl Database {
         let mut batch = stratal_storage::Batch::new();
         batch.drop_collection((collection.number(), collection.name()));
         crate::pairs::drop_with(&snapshot, collection.number(), &mut batch);
+        #[cfg(feature = "encoder")]
+        crate::learning::drop_with(&snapshot, collection.number(), &mut batch);
         self.store.commit(batch)?;
         #[cfg(feature = "encoder")]
         self.engine.models.remove_unused(&self.store.snapshot())?;
@@ -369,6 +410,8 @@ impl Database {
     /// # Errors
     /// [`crate::Error::Storage`]; nothing acknowledged is lost.
     pub fn close(&self) -> Result<()> {
+        #[cfg(feature = "encoder")]
+        self.engine.learner.stop();
         if let Some(keeper) = &self.keeper {
             keeper.stop();
         }

@@ -16,6 +16,10 @@ pub enum Error {
     #[cfg(feature = "encoder")]
     #[error(transparent)]
     Model(#[from] crate::encoder::ModelError),
+    /// Training, its data or its checkpoints.
+    #[cfg(feature = "encoder")]
+    #[error(transparent)]
+    Training(#[from] crate::training::TrainingError),
     /// A source of documents could not be read.
     #[cfg(feature = "ingest")]
     #[error(transparent)]

@@ -65,10 +65,14 @@ mod document;
 #[cfg(feature = "encoder")]
 pub mod encoder;
 mod error;
+#[cfg(feature = "encoder")]
+pub mod evaluation;
 pub mod filter;
 mod index;
 #[cfg(feature = "ingest")]
 pub mod ingest;
+#[cfg(feature = "encoder")]
+pub mod learning;
 #[cfg(feature = "encoder")]
 mod models;
 mod pairs;
@@ -77,6 +81,8 @@ mod query;
 mod reembedding;
 mod schema;
 mod snapshot;
+#[cfg(feature = "encoder")]
+pub mod training;
 mod transaction;
 
 pub use collection::{Collection, CollectionBuilder};

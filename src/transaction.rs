@@ -262,7 +262,10 @@ impl Transaction {
                 }
             }
         }
-        Ok(self.database.store.commit(batch)?)
+        let committed = self.database.store.commit(batch)?;
+        #[cfg(feature = "encoder")]
+        engine.learner.notice(&self.database);
+        Ok(committed)
     }
 
     /// Refuses pairs whose document is neither stored nor put by this transaction.

@@ -20,6 +20,7 @@ AREAS = {
     # area: needs the Python packages of requirements.txt
     "encode": True,
     "retrieval": True,
+    "learning": False,
     "commit": False,
     "open": False,
     "filtered": True,

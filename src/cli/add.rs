@@ -15,6 +15,7 @@ use super::{Failure, Outcome, collection, model};
 use crate::ingest::{
     BadLine, FieldNames, IngestError, IngestProgress, IngestReport, Ingestion, PassageLength,
 };
+use crate::learning::{LearningProgress, Outcome as Learned};
 use crate::{Collection, Database, Encoder, Error};
 
 /// Skips and problems told without `--explain`.
@@ -54,7 +55,7 @@ pub fn create(arguments: &Create, output: &mut Output) -> Outcome {
 }
 
 /// The encoder that the arguments describe.
-pub(super) fn encoder(arguments: &EncoderArguments) -> Result<Encoder, Failure> {
+pub fn encoder(arguments: &EncoderArguments) -> Result<Encoder, Failure> {
     let folder = model::folder(arguments.model.as_deref())?;
     let mut encoder = Encoder::from_folder(folder)?;
     if let Some(layers) = &arguments.encoder_layers {
@@ -127,6 +128,17 @@ pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
             true => ingestion.lines("-", Interruptible::stdin(&cancel)?),
             false => ingestion.path(path),
         };
+    }
+    for path in &arguments.pairs {
+        std::fs::metadata(path).map_err(|error| Failure::io("read", path, error))?;
+        ingestion = ingestion.pairs(path);
+    }
+    let learning_progress = |now: &LearningProgress| super::learn::show(now, &progress_bar);
+    if arguments.learn {
+        ingestion = ingestion.learn(arguments.learning.over(target.learning()?.policy));
+        if io::stderr().is_terminal() {
+            ingestion = ingestion.learning_progress(&learning_progress);
+        }
     }
     if let Some(limit) = arguments.limit {
         ingestion = ingestion.limit(limit);
@@ -314,11 +326,17 @@ fn tell(arguments: &Add, report: &IngestReport, output: &mut Output) -> Outcome 
             "skipped": report.skipped,
             "left_of_gone_files": report.left_of_gone_files,
             "limited": report.limited,
+            "pairs": report.pairs,
+            "learned": report.learned,
             "stopped": report.stopped,
             "seconds": report.elapsed.as_secs_f64(),
         }));
     }
-    output.line(&summary(report))
+    output.line(&summary(report))?;
+    if let Some(Learned::Concluded(candidate)) = &report.learned {
+        output.line(&super::learn::described(candidate))?;
+    }
+    Ok(())
 }
 
 /// One line: `4,812 passages from 97 files · 61 passages/s · 1 min 19 s · 3 skipped (…)`.
@@ -344,6 +362,7 @@ fn summary(report: &IngestReport) -> String {
     }
     parts.push(seconds(elapsed));
     for (number, what) in [
+        (report.pairs, "pairs"),
         (report.removed, "removed"),
         (report.truncated, "longer than the encoder reads"),
         (report.refused, "refused"),

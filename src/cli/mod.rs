@@ -3,13 +3,17 @@
 mod add;
 mod arguments;
 mod documents;
+mod evaluate;
 mod index;
+mod layers;
+mod learn;
 mod model;
 mod output;
 mod plot;
 mod reembed;
 mod search;
 mod select;
+mod train;
 mod transfer;
 mod upkeep;
 
@@ -124,6 +128,11 @@ fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Generations(arguments) => reembed::generations(&arguments, output),
         Command::Export(arguments) => transfer::export(&arguments, output),
         Command::Import(arguments) => transfer::import(&arguments, output),
+        Command::Learn(arguments) => learn::learn(&arguments, output),
+        Command::Learning(arguments) => learn::learning(&arguments, output),
+        Command::Train(arguments) => train::train(&arguments, output),
+        Command::Evaluate(arguments) => evaluate::evaluate(&arguments, output),
+        Command::Layers(arguments) => layers::layers(&arguments, output),
         Command::Model(arguments::Model::Fetch { name, again }) => model::fetch(&name, again, output),
         Command::Model(arguments::Model::Show { model, json }) => model::show(model.as_deref(), json, output),
         Command::Completions { shell } => {

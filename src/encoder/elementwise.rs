@@ -7,7 +7,7 @@ use super::lanes::{Lanes, dispatch};
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, then the Taylor polynomial of degree 7 in r, times `2^n`.
 #[inline(always)]
-unsafe fn exp<L: Lanes>(x: L::V) -> L::V {
+pub(crate) unsafe fn exp<L: Lanes>(x: L::V) -> L::V {
     // ln 2 in two parts: the first has trailing zeros, so that n times it is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -34,6 +34,18 @@ unsafe fn exp<L: Lanes>(x: L::V) -> L::V {
 /// weighted error `e^(-a²/2) Δg` is level over 0..9 (1.3e-8 before rounding).
 #[inline(always)]
 unsafe fn gelu<L: Lanes>(x: L::V) -> L::V {
+    // SAFETY: the caller promises the instruction set of `L`.
+    unsafe {
+        let zero = L::splat(0.0);
+        let a = L::max(x, L::sub(zero, x));
+        let (g, e) = normal_tail::<L>(x, a);
+        L::sub(L::max(zero, x), L::mul(a, L::mul(g, e)))
+    }
+}
+
+/// `g(a)` and `e^(-x²/2)`, whose product is `Φ(-a)`, for `a = |x|`.
+#[inline(always)]
+pub(crate) unsafe fn normal_tail<L: Lanes>(x: L::V, a: L::V) -> (L::V, L::V) {
     const G: [f32; 6] = [
         -0.121_597_35,
         0.510_052_56,
@@ -44,16 +56,12 @@ unsafe fn gelu<L: Lanes>(x: L::V) -> L::V {
     ];
     // SAFETY: the caller promises the instruction set of `L`.
     unsafe {
-        let zero = L::splat(0.0);
-        let a = L::max(x, L::sub(zero, x));
         let t = L::div(L::splat(1.0), L::fma(a, L::splat(0.27), L::splat(1.0)));
         let mut g = L::splat(G[0]);
         for c in &G[1..] {
             g = L::fma(g, t, L::splat(*c));
         }
-        g = L::mul(g, t);
-        let e = exp::<L>(L::mul(L::mul(x, x), L::splat(-0.5)));
-        L::sub(L::max(zero, x), L::mul(a, L::mul(g, e)))
+        (L::mul(g, t), exp::<L>(L::mul(L::mul(x, x), L::splat(-0.5))))
     }
 }
 
@@ -94,7 +102,7 @@ pub(crate) unsafe fn activate_all<L: Lanes>(activation: Activation, x: &mut [f32
 
 /// The activation of one vector.
 #[inline(always)]
-unsafe fn activate<L: Lanes>(activation: Activation, x: L::V) -> L::V {
+pub(crate) unsafe fn activate<L: Lanes>(activation: Activation, x: L::V) -> L::V {
     // SAFETY: the caller promises the instruction set of `L`.
     unsafe {
         match activation {
@@ -107,7 +115,7 @@ unsafe fn activate<L: Lanes>(activation: Activation, x: L::V) -> L::V {
 
 /// Sum of sixteen lanes, always in the same order.
 #[inline(always)]
-unsafe fn sum<L: Lanes>(v: L::V) -> f32 {
+pub(crate) unsafe fn sum<L: Lanes>(v: L::V) -> f32 {
     let mut lanes = [0.0f32; 16];
     // SAFETY: the array has sixteen elements; the caller promises the instruction set of `L`.
     unsafe { L::store(lanes.as_mut_ptr(), v) };
@@ -123,7 +131,7 @@ unsafe fn sum<L: Lanes>(v: L::V) -> f32 {
 
 /// Loads up to sixteen elements, the rest `fill`.
 #[inline(always)]
-unsafe fn load_part<L: Lanes>(x: &[f32], fill: f32) -> L::V {
+pub(crate) unsafe fn load_part<L: Lanes>(x: &[f32], fill: f32) -> L::V {
     let mut lanes = [fill; 16];
     lanes[..x.len()].copy_from_slice(x);
     // SAFETY: the array has sixteen elements; the caller promises the instruction set of `L`.

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ModelError;
+use super::batch::Embeddings;
 use super::config::BertConfig;
 use super::settings::{EncoderSettings, Pooling, Template};
 
@@ -17,6 +18,46 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SENTENCE_CONFIG: &str = "sentence_bert_config.json";
 const MODULES: &str = "modules.json";
 const PROMPTS: &str = "config_sentence_transformers.json";
+/// What training writes beside the files that others read.
+pub(crate) const TRAINED: &str = "stratal.json";
+
+/// What `stratal.json` says: a trained encoder's settings, and what other programs have no place for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Trained {
+    /// 1
+    pub version: u32,
+    pub settings: EncoderSettings,
+    /// The folder, inside this one, whose `model.safetensors` encodes questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question_encoder: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<LayerMix>,
+}
+
+/// A passage's vector as a weighted sum of those of several layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LayerMix {
+    pub layers: Vec<usize>,
+    pub weights: Vec<f32>,
+}
+
+impl LayerMix {
+    /// `[n, m, D]` to `[n, 1, D]`.
+    pub(crate) fn apply(&self, vectors: Embeddings) -> Embeddings {
+        let (m, d) = (vectors.m, vectors.dimension);
+        let mut mixed = vec![0.0f32; vectors.n * d];
+        for (out, text) in mixed.chunks_exact_mut(d).zip(vectors.vectors.chunks_exact(m * d)) {
+            for (row, weight) in text.chunks_exact(d).zip(&self.weights) {
+                out.iter_mut().zip(row).for_each(|(out, x)| *out += weight * x);
+            }
+        }
+        Embeddings {
+            m: 1,
+            vectors: mixed,
+            ..vectors
+        }
+    }
+}
 
 /// Where the limit on a text's length may stand, and what was found there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -57,6 +98,9 @@ pub(crate) struct Folder {
     pub refused_pooling: Option<RefusedPooling>,
     /// The settings that the folder asks for.
     pub settings: EncoderSettings,
+    /// The weights of the questions' own encoder: their file and its bytes.
+    pub question_weights: Option<(PathBuf, Vec<u8>)>,
+    pub mix: Option<LayerMix>,
 }
 
 /// A pooling that a folder asks for and that is not supported: the file and the mode's name.
@@ -129,7 +173,7 @@ impl Folder {
         let tokenizer = require(path, &tokenizer_file, &mut files)?;
         let weights_file = file(WEIGHTS);
         let weights = require(path, &weights_file, &mut files)?;
-        let settings = EncoderSettings {
+        let mut settings = EncoderSettings {
             name: model_name(path, &config_json),
             layers: vec![config.num_hidden_layers],
             pooling,
@@ -139,8 +183,25 @@ impl Folder {
             query_prompt,
             passage_prompt,
         };
+        let trained = read_trained(path, &config, &mut files)?;
+        let (mut question_weights, mut mix) = (None, None);
+        if let Some(trained) = trained {
+            settings = EncoderSettings {
+                name: settings.name,
+                ..trained.settings
+            };
+            mix = trained.mix;
+            refused_pooling = None;
+            if let Some(folder) = trained.question_encoder {
+                let name = Path::new(&folder).join(WEIGHTS);
+                let bytes = require(path, &name, &mut files)?;
+                question_weights = Some((name, bytes));
+            }
+        }
         Ok(Self {
             path: path.to_path_buf(),
+            question_weights,
+            mix,
             files,
             config,
             limits,
@@ -221,6 +282,46 @@ fn optional_json(folder: &Path, name: &Path, files: &mut Vec<PathBuf>) -> Result
         return Ok(None);
     }
     require_json(folder, name, files).map(Some)
+}
+
+fn read_trained(
+    folder: &Path,
+    config: &BertConfig,
+    files: &mut Vec<PathBuf>,
+) -> Result<Option<Trained>, ModelError> {
+    let Some(json) = optional_json(folder, Path::new(TRAINED), files)? else {
+        return Ok(None);
+    };
+    let broken = |reason: String| ModelError::Json {
+        file: folder.join(TRAINED),
+        reason,
+    };
+    let trained: Trained = serde_json::from_value(json).map_err(|error| broken(error.to_string()))?;
+    if trained.version != 1 {
+        return Err(broken(format!(
+            "it has version {}, and 1 is read",
+            trained.version
+        )));
+    }
+    let inside = |path: &String| {
+        let mut parts = Path::new(path).components();
+        matches!(parts.next(), Some(std::path::Component::Normal(_))) && parts.next().is_none()
+    };
+    if !trained.question_encoder.iter().all(inside) {
+        return Err(broken(
+            "the question encoder's folder leads out of this one".into(),
+        ));
+    }
+    if let Some(mix) = &trained.mix {
+        let fits = mix.layers.len() == mix.weights.len() && !mix.layers.is_empty();
+        let known = mix.layers.iter().all(|&layer| layer <= config.num_hidden_layers);
+        if !fits || !known || mix.weights.iter().any(|weight| !weight.is_finite()) {
+            return Err(broken(
+                "the mix has not one finite weight for each of some layers of the model".into(),
+            ));
+        }
+    }
+    Ok(Some(trained))
 }
 
 fn read_modules(folder: &Path, files: &mut Vec<PathBuf>) -> Result<Modules, ModelError> {

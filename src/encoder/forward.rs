@@ -12,7 +12,7 @@ use super::tokens::Tokens;
 use super::weights::{LayerWeights, LinearWeights, NormWeights, Weights};
 
 /// Rows that go through a feed-forward part together: their inner states stay in the second-level cache.
-const BLOCK_ROWS: usize = 112;
+pub(crate) const BLOCK_ROWS: usize = 112;
 /// Query rows of one head whose scores are kept at once.
 const SCORE_ROWS: usize = 56;
 
@@ -53,10 +53,26 @@ pub(crate) struct Scratch {
     context: Vec<f32>,
     inner: Vec<f32>,
     outer: Vec<f32>,
+    attention: AttentionScratch,
+}
+
+/// Working memory of one thread's [`attention`].
+pub(crate) struct AttentionScratch {
     scores: Vec<f32>,
     sums: Vec<f32>,
     keys: Panels,
     values: Panels,
+}
+
+impl AttentionScratch {
+    pub(crate) fn new(isa: Isa) -> Self {
+        Self {
+            scores: Vec::new(),
+            sums: vec![0.0; SCORE_ROWS],
+            keys: Panels::new(isa),
+            values: Panels::new(isa),
+        }
+    }
 }
 
 impl PackedBert {
@@ -100,10 +116,7 @@ impl PackedBert {
             context: Vec::new(),
             inner: vec![0.0; BLOCK_ROWS * self.inner],
             outer: vec![0.0; BLOCK_ROWS * self.d],
-            scores: Vec::new(),
-            sums: vec![0.0; SCORE_ROWS],
-            keys: Panels::new(self.isa),
-            values: Panels::new(self.isa),
+            attention: AttentionScratch::new(self.isa),
         }
     }
 
@@ -164,8 +177,16 @@ impl PackedBert {
         }
         let mut first = 0;
         for text in texts {
-            self.attention(first, text.ids.len(), s);
-            first += text.ids.len();
+            let end = first + text.ids.len();
+            attention(
+                self.isa,
+                self.heads,
+                self.head_size,
+                &s.qkv[first * 3 * d..end * 3 * d],
+                &mut s.context[first * d..end * d],
+                &mut s.attention,
+            );
+            first = end;
         }
         for first in (0..rows).step_by(BLOCK_ROWS) {
             let n = BLOCK_ROWS.min(rows - first);
@@ -193,50 +214,56 @@ impl PackedBert {
     fn residual(&self, norm: &NormWeights, hidden: &mut [f32], sum: &[f32]) {
         add_norm(self.isa, hidden, sum, &norm.scale, &norm.shift, self.eps);
     }
+}
 
-    /// `softmax(q kᵀ / √size) v` for the rows `first..first + n` of one text, head by head.
-    fn attention(&self, first: usize, n: usize, s: &mut Scratch) {
-        let (d, size) = (self.d, self.head_size);
-        let wide = 3 * d;
-        let qkv = &s.qkv[first * wide..(first + n) * wide];
-        let context = &mut s.context[first * d..(first + n) * d];
-        let stride = n.next_multiple_of(32);
-        let factor = 1.0 / (size as f32).sqrt();
-        s.scores.resize(SCORE_ROWS * stride, 0.0);
-        for head in 0..self.heads {
-            let at = head * size;
-            s.keys.pack(size, n, true, |i, key| qkv[key * wide + d + at + i]);
-            s.values
-                .pack(n, size, false, |key, i| qkv[key * wide + 2 * d + at + i]);
-            for row in (0..n).step_by(SCORE_ROWS) {
-                let rows = SCORE_ROWS.min(n - row);
-                let queries = Rows {
-                    data: &qkv[row * wide + at..],
-                    stride: wide,
-                    rows,
-                };
-                let scores = &mut s.scores[..rows * stride];
-                product(self.isa, queries, &s.keys, PLAIN, scores, stride);
-                let sums = &mut s.sums[..rows];
-                exponentials(self.isa, scores, stride, n, factor, sums);
-                let weights = Rows {
-                    data: scores,
-                    stride,
-                    rows,
-                };
-                let out = &mut context[row * d + at..];
-                product(self.isa, weights, &s.values, PLAIN, out, d);
-                for (i, sum) in sums.iter().enumerate() {
-                    let inverse = 1.0 / sum;
-                    out[i * d..i * d + size].iter_mut().for_each(|x| *x *= inverse);
-                }
+/// `softmax(q kᵀ / √size) v` for one text, head by head: `qkv` is `[n, 3 D]`, `context` `[n, D]`.
+pub(crate) fn attention(
+    isa: Isa,
+    heads: usize,
+    size: usize,
+    qkv: &[f32],
+    context: &mut [f32],
+    s: &mut AttentionScratch,
+) {
+    let d = heads * size;
+    let wide = 3 * d;
+    let n = qkv.len() / wide;
+    let stride = n.next_multiple_of(32);
+    let factor = 1.0 / (size as f32).sqrt();
+    s.scores.resize(SCORE_ROWS * stride, 0.0);
+    for head in 0..heads {
+        let at = head * size;
+        s.keys.pack(size, n, true, |i, key| qkv[key * wide + d + at + i]);
+        s.values
+            .pack(n, size, false, |key, i| qkv[key * wide + 2 * d + at + i]);
+        for row in (0..n).step_by(SCORE_ROWS) {
+            let rows = SCORE_ROWS.min(n - row);
+            let queries = Rows {
+                data: &qkv[row * wide + at..],
+                stride: wide,
+                rows,
+            };
+            let scores = &mut s.scores[..rows * stride];
+            product(isa, queries, &s.keys, PLAIN, scores, stride);
+            let sums = &mut s.sums[..rows];
+            exponentials(isa, scores, stride, n, factor, sums);
+            let weights = Rows {
+                data: scores,
+                stride,
+                rows,
+            };
+            let out = &mut context[row * d + at..];
+            product(isa, weights, &s.values, PLAIN, out, d);
+            for (i, sum) in sums.iter().enumerate() {
+                let inverse = 1.0 / sum;
+                out[i * d..i * d + size].iter_mut().for_each(|x| *x *= inverse);
             }
         }
     }
 }
 
 /// Rows of `width` elements without gaps.
-fn dense(data: &[f32], width: usize) -> Rows<'_> {
+pub(crate) fn dense(data: &[f32], width: usize) -> Rows<'_> {
     Rows {
         data,
         stride: width,

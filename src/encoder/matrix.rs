@@ -65,6 +65,30 @@ impl Panels {
         }
     }
 
+    /// A row-major array `[rows, columns]` whose rows are `stride` elements apart.
+    pub(crate) fn pack_rows(&mut self, rows: Rows<'_>, columns: usize) {
+        self.depth = rows.rows;
+        self.columns = columns;
+        let wide = self.width * 16;
+        self.lines.clear();
+        self.lines
+            .resize(columns.div_ceil(wide) * self.depth * self.width, Line([0.0; 16]));
+        for (panel, lines) in self
+            .lines
+            .chunks_exact_mut((self.depth * self.width).max(1))
+            .enumerate()
+        {
+            let first = panel * wide;
+            let here = wide.min(columns - first);
+            for (row, lines) in lines.chunks_exact_mut(self.width).enumerate() {
+                let from = &rows.data[row * rows.stride + first..][..here];
+                for (line, from) in lines.iter_mut().zip(from.chunks(16)) {
+                    line.0[..from.len()].copy_from_slice(from);
+                }
+            }
+        }
+    }
+
     /// Several PyTorch weights `[output, depth]` side by side, as a matrix `[depth, sum of outputs]`.
     pub(crate) fn from_weights(isa: Isa, depth: usize, weights: &[&[f32]]) -> Self {
         let rows: Vec<&[f32]> = weights.iter().flat_map(|w| w.chunks_exact(depth)).collect();
@@ -155,22 +179,7 @@ unsafe fn product_body<L: Lanes>(
             // SAFETY: the asserts above keep every row of the tile inside `a` and `out`, and the panel has
             // `depth` rows of `PANEL` lines; the caller promises the instruction set.
             unsafe {
-                match rows {
-                    14 => tile.run::<L, 14>(),
-                    13 => tile.run::<L, 13>(),
-                    12 => tile.run::<L, 12>(),
-                    11 => tile.run::<L, 11>(),
-                    10 => tile.run::<L, 10>(),
-                    9 => tile.run::<L, 9>(),
-                    8 => tile.run::<L, 8>(),
-                    7 => tile.run::<L, 7>(),
-                    6 => tile.run::<L, 6>(),
-                    5 => tile.run::<L, 5>(),
-                    4 => tile.run::<L, 4>(),
-                    3 => tile.run::<L, 3>(),
-                    2 => tile.run::<L, 2>(),
-                    _ => tile.run::<L, 1>(),
-                }
+                tile.run_rows::<L, false>(rows);
             }
             if let Some(activation) = finish.activation {
                 for out in out[row * out_stride..].chunks_mut(out_stride).take(rows) {
@@ -179,6 +188,60 @@ unsafe fn product_body<L: Lanes>(
                 }
             }
             row += rows;
+        }
+    }
+}
+
+dispatch! {
+    /// `out[i, j] += sum over t of a[t, i] b[t, j]` for the first `columns` columns of `a`: the gradient of a weight.
+    /// Summed in the order of `t`, so that cutting the depth into several calls changes no bit. `room` is memory to
+    /// work in.
+    add_transposed_product = add_transposed_body(
+        a: Rows<'_>, columns: usize, b: &Panels, out: &mut [f32], out_stride: usize, room: &mut Vec<f32>
+    )
+}
+
+#[inline(always)]
+unsafe fn add_transposed_body<L: Lanes>(
+    a: Rows<'_>,
+    columns: usize,
+    b: &Panels,
+    out: &mut [f32],
+    out_stride: usize,
+    room: &mut Vec<f32>,
+) {
+    let (n, k) = (b.columns, b.depth);
+    if columns == 0 || n == 0 || k == 0 {
+        return;
+    }
+    assert!(
+        b.width == L::PANEL,
+        "the matrix was packed for another instruction set"
+    );
+    assert!(a.rows == k && a.data.len() >= (k - 1) * a.stride + columns);
+    assert!(out.len() >= (columns - 1) * out_stride + n);
+    let wide = 16 * L::PANEL;
+    room.resize(k * L::ROWS, 0.0);
+    for first in (0..columns).step_by(L::ROWS) {
+        let rows = L::ROWS.min(columns - first);
+        for (row, to) in room.chunks_exact_mut(rows).take(k).enumerate() {
+            to.copy_from_slice(&a.data[row * a.stride + first..][..rows]);
+        }
+        for (panel, column) in (0..n).step_by(wide).enumerate() {
+            let lines = &b.lines[panel * k * L::PANEL..(panel + 1) * k * L::PANEL];
+            let tile = Tile {
+                a: room.as_ptr(),
+                a_stride: rows,
+                b: lines.as_ptr().cast(),
+                depth: k,
+                bias: &[0.0; 32],
+                out: out[first * out_stride + column..].as_mut_ptr(),
+                out_stride,
+                columns: wide.min(n - column),
+            };
+            // SAFETY: `room` holds `depth` rows of `rows` elements, the asserts above keep every row of the tile inside
+            // `out`, and the panel has `depth` rows of `PANEL` lines; the caller promises the instruction set.
+            unsafe { tile.run_rows::<L, true>(rows) };
         }
     }
 }
@@ -200,19 +263,53 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
+    /// Runs the tile with `rows` rows. Where `TRANSPOSED`, `a` is `[depth, rows]` and the sums are added to `out`.
     #[inline(always)]
-    unsafe fn run<L: Lanes, const R: usize>(self) {
+    unsafe fn run_rows<L: Lanes, const TRANSPOSED: bool>(self, rows: usize) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match rows {
+                14 => self.run::<L, 14, TRANSPOSED>(),
+                13 => self.run::<L, 13, TRANSPOSED>(),
+                12 => self.run::<L, 12, TRANSPOSED>(),
+                11 => self.run::<L, 11, TRANSPOSED>(),
+                10 => self.run::<L, 10, TRANSPOSED>(),
+                9 => self.run::<L, 9, TRANSPOSED>(),
+                8 => self.run::<L, 8, TRANSPOSED>(),
+                7 => self.run::<L, 7, TRANSPOSED>(),
+                6 => self.run::<L, 6, TRANSPOSED>(),
+                5 => self.run::<L, 5, TRANSPOSED>(),
+                4 => self.run::<L, 4, TRANSPOSED>(),
+                3 => self.run::<L, 3, TRANSPOSED>(),
+                2 => self.run::<L, 2, TRANSPOSED>(),
+                _ => self.run::<L, 1, TRANSPOSED>(),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes, const R: usize, const TRANSPOSED: bool>(self) {
         // Sizes that the instruction set never uses would only make the program larger.
         if R > L::ROWS {
             return;
         }
-        // SAFETY: see the caller: R rows of `depth` elements at `a`, `depth` rows of the panel at `b`, R rows of
-        // `columns` elements at `out`; the second vector is touched only where the panel has two.
+        // SAFETY: see the caller: R rows of `depth` elements at `a` (`depth` rows of R where transposed), `depth` rows
+        // of the panel at `b`, R rows of `columns` elements at `out`; the second vector is touched only where the panel
+        // has two.
         unsafe {
             let two = L::PANEL == 2;
             let low = L::load(self.bias.as_ptr());
             let high = L::load(self.bias.as_ptr().add(16));
             let mut sums = [[low, high]; R];
+            if TRANSPOSED {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let mut before = [0.0f32; 32];
+                    let out = self.out.add(r * self.out_stride);
+                    std::ptr::copy_nonoverlapping(out, before.as_mut_ptr(), self.columns);
+                    sum[0] = L::load(before.as_ptr());
+                    sum[1] = L::load(before.as_ptr().add(16));
+                }
+            }
             let mut b = self.b;
             for k in 0..self.depth {
                 // The panel comes from the second-level cache: without this a quarter of the time is waiting.
@@ -224,7 +321,12 @@ impl Tile<'_> {
                 let b1 = if two { L::load(b.add(16)) } else { b0 };
                 b = b.add(16 * L::PANEL);
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    let a = L::splat(*self.a.add(r * self.a_stride + k));
+                    let at = if TRANSPOSED {
+                        k * R + r
+                    } else {
+                        r * self.a_stride + k
+                    };
+                    let a = L::splat(*self.a.add(at));
                     sum[0] = L::fma(a, b0, sum[0]);
                     if two {
                         sum[1] = L::fma(a, b1, sum[1]);

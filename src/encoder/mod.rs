@@ -15,19 +15,19 @@
 
 mod batch;
 mod bert;
-mod config;
-mod elementwise;
+pub(crate) mod config;
+pub(crate) mod elementwise;
 mod error;
-mod folder;
-mod forward;
-mod lanes;
-mod matrix;
-mod model;
+pub(crate) mod folder;
+pub(crate) mod forward;
+pub(crate) mod lanes;
+pub(crate) mod matrix;
+pub(crate) mod model;
 mod settings;
 #[cfg(test)]
-mod tests;
-mod tokens;
-mod weights;
+pub(crate) mod tests;
+pub(crate) mod tokens;
+pub(crate) mod weights;
 
 pub use batch::{Embeddings, EncodeOptions, Passage};
 pub use bert::Bert;

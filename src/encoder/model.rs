@@ -12,7 +12,7 @@ use super::ModelError;
 use super::batch::{self, Embeddings, EncodeOptions, Passage};
 use super::bert::Bert;
 use super::config::BertConfig;
-use super::folder::{Folder, LengthLimits, RefusedPooling};
+use super::folder::{Folder, LayerMix, LengthLimits, RefusedPooling};
 use super::forward::PackedBert;
 use super::lanes::Isa;
 use super::settings::{EncoderSettings, Identity, Pooling, Template};
@@ -55,7 +55,16 @@ struct Model {
     tokenizer_hash: blake3::Hash,
     tokenizer: TextTokenizer,
     bert: PackedBert,
+    /// The questions' own encoder, where it was trained apart.
+    questions: Option<QuestionModel>,
+    mix: Option<LayerMix>,
     own_pool: OnceLock<Result<Arc<ThreadPool>, String>>,
+}
+
+struct QuestionModel {
+    weights_file: PathBuf,
+    weights_hash: blake3::Hash,
+    bert: PackedBert,
 }
 
 /// What an encoder is, for people and for `stratal model show`.
@@ -95,6 +104,17 @@ impl Encoder {
         let weights = Weights::parse(&weights_file, &folder.weights, &folder.config)?;
         let weights_hash = blake3::hash(&folder.weights);
         drop(folder.weights);
+        let questions = match folder.question_weights {
+            None => None,
+            Some((name, bytes)) => {
+                let weights = Weights::parse(&folder.path.join(&name), &bytes, &folder.config)?;
+                Some(QuestionModel {
+                    weights_file: name,
+                    weights_hash: blake3::hash(&bytes),
+                    bert: PackedBert::new(Isa::detect(), &folder.config, weights),
+                })
+            }
+        };
         let tokenizer = TextTokenizer::parse(
             &folder.path.join(&folder.tokenizer_file),
             &folder.tokenizer,
@@ -117,6 +137,8 @@ impl Encoder {
                 tokenizer,
                 bert: PackedBert::new(Isa::detect(), &folder.config, weights),
                 config: folder.config,
+                questions,
+                mix: folder.mix,
                 own_pool: OnceLock::new(),
             }),
         })
@@ -214,7 +236,7 @@ impl Encoder {
         let s = &self.settings;
         let c = &self.model.config;
         let layers: Vec<String> = s.layers.iter().map(usize::to_string).collect();
-        let parts = [
+        let mut parts = vec![
             "stratal encoder 1".to_string(),
             self.model.weights_hash.to_hex().to_string(),
             self.model.tokenizer_hash.to_hex().to_string(),
@@ -229,6 +251,13 @@ impl Encoder {
             s.query_prompt.clone(),
             s.passage_prompt.clone(),
         ];
+        // Only where they are, so that encoders without them keep their identity.
+        if let Some(questions) = &self.model.questions {
+            parts.push(format!("questions {}", questions.weights_hash.to_hex()));
+        }
+        if let Some(mix) = self.mix() {
+            parts.push(format!("mix {:?} {:?}", mix.layers, mix.weights));
+        }
         let mut hasher = blake3::Hasher::new();
         for part in &parts {
             // The length first, so that no two lists of parts make the same bytes.
@@ -247,12 +276,13 @@ impl Encoder {
         let (d, inner) = (c.hidden_size as u64, c.intermediate_size as u64);
         let rows = (c.vocab_size + c.max_position_embeddings + c.type_vocab_size + 2) as u64;
         let layer = 4 * (d * d + d) + 2 * d * inner + inner + d + 4 * d;
+        let models = 1 + u64::from(self.model.questions.is_some());
         Description {
             identity: self.identity(),
             folder: self.model.path.clone(),
             files: self.model.files.clone(),
             architecture: c.clone(),
-            parameters: rows * d + c.num_hidden_layers as u64 * layer,
+            parameters: models * (rows * d + c.num_hidden_layers as u64 * layer),
             dimension: c.hidden_size,
             settings: self.settings.clone(),
             length_limits: self.model.limits.clone(),
@@ -272,9 +302,15 @@ impl Encoder {
         options: &EncodeOptions<'_>,
     ) -> Result<Embeddings, ModelError> {
         let s = &self.settings;
-        self.encode(passages.len(), &s.layers, options, |i| {
+        let mix = self.mix();
+        let layers = mix.map_or(&s.layers, |mix| &mix.layers);
+        let vectors = self.encode(passages.len(), &self.model.bert, layers, options, |i| {
             let Passage { title, text } = passages[i];
             self.tokens(&s.passage_prompt, title, text)
+        })?;
+        Ok(match mix {
+            Some(mix) => mix.apply(vectors),
+            None => vectors,
         })
     }
 
@@ -285,7 +321,9 @@ impl Encoder {
     pub fn encode_queries(&self, queries: &[&str]) -> Result<Embeddings, ModelError> {
         let s = &self.settings;
         let layers = &s.layers[..s.layers.len().min(1)];
-        self.encode(queries.len(), layers, &EncodeOptions::default(), |i| {
+        let own = self.model.questions.as_ref().map(|questions| &questions.bert);
+        let bert = own.unwrap_or(&self.model.bert);
+        self.encode(queries.len(), bert, layers, &EncodeOptions::default(), |i| {
             self.tokens(&s.query_prompt, None, queries[i])
         })
     }
@@ -318,6 +356,71 @@ impl Encoder {
         Bert::new(&self.model.config, &self.model.bert.weights(), device)
     }
 
+    /// A copy of the weights, unpacked.
+    pub(crate) fn weights(&self) -> Weights {
+        self.model.bert.weights()
+    }
+
+    /// A copy of the weights of the questions' own encoder, where there is one.
+    pub(crate) fn question_weights(&self) -> Option<Weights> {
+        Some(self.model.questions.as_ref()?.bert.weights())
+    }
+
+    /// The mix of layers that makes a passage's vector: only where a single layer is asked for.
+    fn mix(&self) -> Option<&LayerMix> {
+        self.model
+            .mix
+            .as_ref()
+            .filter(|_| self.settings.layers.len() == 1)
+    }
+
+    /// The tokens of a question; `None` if none is left.
+    pub(crate) fn question_tokens(&self, text: &str, limit: usize) -> Result<Option<Tokens>, ModelError> {
+        let s = &self.settings;
+        let tokenizer = &self.model.tokenizer;
+        tokenizer.tokens(&s.query_prompt, None, text, s.template, limit.min(s.max_tokens))
+    }
+
+    /// The tokens of a passage; `None` if none is left.
+    pub(crate) fn passage_tokens(
+        &self,
+        passage: Passage<'_>,
+        limit: usize,
+    ) -> Result<Option<Tokens>, ModelError> {
+        let s = &self.settings;
+        let Passage { title, text } = passage;
+        let tokenizer = &self.model.tokenizer;
+        tokenizer.tokens(
+            &s.passage_prompt,
+            title,
+            text,
+            s.template,
+            limit.min(s.max_tokens),
+        )
+    }
+
+    /// The files that a folder of the same architecture shares with this encoder's: all but weights and what training
+    /// decides anew. With the name that each has in a folder without inner folders.
+    pub(crate) fn shared_files(&self) -> Vec<(PathBuf, PathBuf)> {
+        let keep = [
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "sentence_bert_config.json",
+        ];
+        let weights = &self.model.weights_file;
+        self.model
+            .files
+            .iter()
+            .filter(|file| file.parent() == weights.parent())
+            .filter(|file| {
+                file.file_name()
+                    .is_some_and(|name| keep.iter().any(|keep| name == *keep))
+            })
+            .filter_map(|file| Some((self.model.path.join(file), PathBuf::from(file.file_name()?))))
+            .collect()
+    }
+
     /// Copies the model's files into `folder` (made if need be), each made durable, so that
     /// `Encoder::from_folder(folder)?.with_settings(saved)` is this encoder again, of the same identity.
     ///
@@ -337,7 +440,10 @@ impl Encoder {
             } else if *name == self.model.tokenizer_file {
                 Some(self.model.tokenizer_hash)
             } else {
-                None
+                let questions = self.model.questions.as_ref();
+                questions
+                    .filter(|questions| *name == questions.weights_file)
+                    .map(|questions| questions.weights_hash)
             };
             if expected.is_some_and(|hash| hash != blake3::hash(&bytes)) {
                 return Err(ModelError::SourceChanged { file: from });
@@ -360,6 +466,7 @@ impl Encoder {
     fn encode(
         &self,
         n: usize,
+        bert: &PackedBert,
         layers: &[usize],
         options: &EncodeOptions<'_>,
         tokens: impl Fn(usize) -> Result<Option<Tokens>, ModelError> + Sync,
@@ -379,7 +486,7 @@ impl Encoder {
             let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
             let model = &self.model;
             batch::encode(
-                &model.bert,
+                bert,
                 model.config.hidden_size,
                 &self.settings,
                 layers,
@@ -415,7 +522,7 @@ impl fmt::Debug for Encoder {
     }
 }
 
-fn write_durably(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let mut out = std::fs::File::create(file)?;
     out.write_all(bytes)?;
@@ -423,7 +530,7 @@ fn write_durably(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Makes the names of the files durable, not only their contents.
-fn sync_folders(folder: &Path, files: &[PathBuf]) -> std::io::Result<()> {
+pub(crate) fn sync_folders(folder: &Path, files: &[PathBuf]) -> std::io::Result<()> {
     let mut folders: Vec<PathBuf> = files
         .iter()
         .filter_map(|file| folder.join(file).parent().map(Path::to_path_buf))

@@ -211,7 +211,7 @@ fn norms_and_exponentials_agree_with_plain_ones() {
     }
 }
 
-fn tiny() -> BertConfig {
+pub(crate) fn tiny() -> BertConfig {
     BertConfig {
         hidden_size: 36,
         num_hidden_layers: 3,
@@ -225,7 +225,7 @@ fn tiny() -> BertConfig {
     }
 }
 
-fn random_weights(config: &BertConfig) -> Weights {
+pub(crate) fn random_weights(config: &BertConfig) -> Weights {
     let mut r = Numbers(3);
     let d = config.hidden_size;
     let norm = |r: &mut Numbers| NormWeights {
@@ -258,7 +258,7 @@ fn random_weights(config: &BertConfig) -> Weights {
     }
 }
 
-fn texts(lengths: &[usize]) -> Vec<Tokens> {
+pub(crate) fn texts(lengths: &[usize]) -> Vec<Tokens> {
     let mut r = Numbers(4);
     let mut id = move || ((r.next() + 1.0) * 24.9) as u32;
     lengths

@@ -78,6 +78,72 @@ impl Weights {
     }
 }
 
+impl Weights {
+    /// The tensors by the names that `parse` reads, with their shapes.
+    pub(crate) fn tensors(&self, config: &BertConfig) -> Vec<(String, Vec<usize>, &[f32])> {
+        let (d, inner) = (config.hidden_size, config.intermediate_size);
+        let mut all: Vec<(String, Vec<usize>, &[f32])> = Vec::new();
+        for (name, table) in [
+            ("word", &self.words),
+            ("position", &self.positions),
+            ("token_type", &self.types),
+        ] {
+            let name = format!("embeddings.{name}_embeddings.weight");
+            all.push((name, vec![table.len() / d, d], table));
+        }
+        fn norm<'a>(
+            all: &mut Vec<(String, Vec<usize>, &'a [f32])>,
+            d: usize,
+            name: String,
+            norm: &'a NormWeights,
+        ) {
+            let NormWeights { scale, shift } = norm;
+            all.push((format!("{name}.weight"), vec![d], scale));
+            all.push((format!("{name}.bias"), vec![d], shift));
+        }
+        norm(&mut all, d, "embeddings.LayerNorm".into(), &self.embedding_norm);
+        for (l, layer) in self.layers.iter().enumerate() {
+            let name = |part: &str| format!("encoder.layer.{l}.{part}");
+            for (part, linear, input) in [
+                ("attention.self.query", &layer.query, d),
+                ("attention.self.key", &layer.key, d),
+                ("attention.self.value", &layer.value, d),
+                ("attention.output.dense", &layer.attention_output, d),
+                ("intermediate.dense", &layer.up, d),
+                ("output.dense", &layer.down, inner),
+            ] {
+                let output = linear.bias.len();
+                all.push((
+                    name(&format!("{part}.weight")),
+                    vec![output, input],
+                    &linear.weight,
+                ));
+                all.push((name(&format!("{part}.bias")), vec![output], &linear.bias));
+            }
+            norm(
+                &mut all,
+                d,
+                name("attention.output.LayerNorm"),
+                &layer.attention_norm,
+            );
+            norm(&mut all, d, name("output.LayerNorm"), &layer.output_norm);
+        }
+        all
+    }
+
+    /// The bytes of a `model.safetensors`.
+    pub(crate) fn serialize(&self, config: &BertConfig) -> Result<Vec<u8>, String> {
+        let tensors = self.tensors(config);
+        let mut views = Vec::with_capacity(tensors.len());
+        for (name, shape, values) in tensors {
+            let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values));
+            views.push((name, view.map_err(|error| error.to_string())?));
+        }
+        let format = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        safetensors::serialize(views, Some(format)).map_err(|error| error.to_string())
+    }
+}
+
 struct Source<'a> {
     file: &'a Path,
     tensors: &'a SafeTensors<'a>,

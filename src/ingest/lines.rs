@@ -47,7 +47,7 @@ impl Compression {
 }
 
 /// What a line turned out to be.
-pub(super) enum Line {
+pub(crate) enum Line {
     /// In the buffer, without its end.
     Whole,
     /// Longer than the limit; read past and dropped.
@@ -56,7 +56,7 @@ pub(super) enum Line {
     End,
 }
 
-pub(super) struct Lines {
+pub(crate) struct Lines {
     input: Box<dyn BufRead + Send>,
     compression: Compression,
     file: String,

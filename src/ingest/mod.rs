@@ -9,10 +9,12 @@ mod error;
 mod jsonl;
 #[cfg(feature = "encoder")]
 mod known;
-mod lines;
+pub(crate) mod lines;
 mod markdown;
 mod npy;
 mod npy_header;
+#[cfg(feature = "encoder")]
+mod pair_lines;
 mod passages;
 #[cfg(feature = "encoder")]
 mod pipeline;

@@ -10,12 +10,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::cursors::Cursors;
 use super::error::IngestError;
+use super::pair_lines::commit_pairs;
 use super::passages::PassageLength;
 use super::reading::Reading;
 use super::record::FieldNames;
 use super::report::{IngestProgress, IngestReport};
 use super::walk::walk;
 use crate::encoder::{EncodeOptions, ModelError, Passage};
+use crate::learning::{Learning, LearningProgress, Outcome};
 use crate::{Collection, Document, Error, Id, Result};
 
 /// Documents of a batch at most: what is lost of an interrupted run, and what is sorted by length for the encoder.
@@ -60,6 +62,9 @@ pub enum BadLine {
 pub struct Ingestion<'a> {
     settings: Settings,
     inputs: Vec<Input>,
+    pairs: Vec<PathBuf>,
+    learning: Option<Learning>,
+    learning_progress: Option<&'a (dyn Fn(&LearningProgress) + Sync)>,
     cancel: Option<&'a AtomicBool>,
     progress: Option<&'a (dyn Fn(&IngestProgress) + Sync)>,
 }
@@ -125,6 +130,9 @@ impl<'a> Ingestion<'a> {
                 stop: AtomicBool::new(false),
             },
             inputs: Vec::new(),
+            pairs: Vec::new(),
+            learning: None,
+            learning_progress: None,
             cancel: None,
             progress: None,
         }
@@ -142,6 +150,24 @@ impl<'a> Ingestion<'a> {
             name: name.into(),
             reader: Box::new(reader),
         });
+        self
+    }
+
+    /// Reads pairs from JSON lines when all documents are in: `{"question": …, "passage_id": …}`.
+    pub fn pairs(mut self, path: impl Into<PathBuf>) -> Self {
+        self.pairs.push(path.into());
+        self
+    }
+
+    /// Has the collection's encoder learn by this policy when all is in; see [`crate::Collection::learn_by`].
+    pub fn learn(mut self, policy: Learning) -> Self {
+        self.learning = Some(policy);
+        self
+    }
+
+    /// Told while it learns.
+    pub fn learning_progress(mut self, progress: &'a (dyn Fn(&LearningProgress) + Sync)) -> Self {
+        self.learning_progress = Some(progress);
         self
     }
 
@@ -203,6 +229,9 @@ impl<'a> Ingestion<'a> {
         let Ingestion {
             settings,
             inputs,
+            pairs,
+            learning,
+            learning_progress,
             cancel,
             progress,
         } = self;
@@ -240,6 +269,24 @@ impl<'a> Ingestion<'a> {
         if !report.stopped && !report.limited {
             let cursors = cursors.into_inner().unwrap_or_else(PoisonError::into_inner);
             cursors.leave(settings, report.commits);
+        }
+        for path in pairs {
+            if !report.stopped && !report.limited {
+                report.add(commit_pairs(
+                    &settings.collection,
+                    &path,
+                    settings.bad_line,
+                    cancel,
+                )?);
+            }
+        }
+        if let Some(policy) = learning.filter(|_| !report.stopped && !report.limited) {
+            let mut run = settings.collection.learn_by(policy).cancel(cancel);
+            if let Some(progress) = learning_progress {
+                run = run.progress(progress);
+            }
+            report.learned = Some(run.run()?);
+            report.stopped = matches!(report.learned, Some(Outcome::Stopped(_)));
         }
         report.elapsed = started.elapsed();
         Ok(report)

@@ -59,6 +59,10 @@ pub struct IngestReport {
     pub limited: bool,
     /// Whether it was stopped; what was committed stays, and the next run goes on from there.
     pub stopped: bool,
+    /// Pairs read and stored.
+    pub pairs: u64,
+    /// What learning came to, if [`super::Ingestion::learn`] asked for it.
+    pub learned: Option<crate::learning::Outcome>,
     /// Wall-clock time.
     pub elapsed: Duration,
     pub(super) commits: u64,
@@ -105,6 +109,7 @@ impl IngestReport {
         self.skips.extend(other.skips);
         self.skips.truncate(KEPT_MAX);
         self.commits += other.commits;
+        self.pairs += other.pairs;
         self.limited |= other.limited;
         self.stopped |= other.stopped;
     }

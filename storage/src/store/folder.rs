@@ -11,6 +11,7 @@ pub(crate) const WAL: &str = "wal";
 pub(crate) const SEGMENTS: &str = "segments";
 pub(crate) const CATALOG: &str = "catalog";
 pub(crate) const MODELS: &str = "models";
+pub(crate) const LEARNING: &str = "learning";
 
 /// The paths of one database.
 #[derive(Clone, Debug)]
@@ -52,11 +53,25 @@ impl Folder {
     pub fn models(&self) -> PathBuf {
         self.root.join(MODELS)
     }
+
+    pub fn learning(&self) -> PathBuf {
+        self.root.join(LEARNING)
+    }
 }
 
 /// Whether a name in the root folder is one that the engine makes.
 pub(crate) fn is_ours_at_root(name: &str) -> bool {
-    [MANIFEST, MANIFEST_TEMPORARY, LOCK, WAL, SEGMENTS, CATALOG, MODELS].contains(&name)
+    [
+        MANIFEST,
+        MANIFEST_TEMPORARY,
+        LOCK,
+        WAL,
+        SEGMENTS,
+        CATALOG,
+        MODELS,
+        LEARNING,
+    ]
+    .contains(&name)
         || name.starts_with("catalog.aside")
 }
 

@@ -185,6 +185,11 @@ impl Store {
         self.shared.folder.models()
     }
 
+    /// Where runs of learning keep checkpoints and candidates: nothing else depends on it.
+    pub fn learning_folder(&self) -> PathBuf {
+        self.shared.folder.learning()
+    }
+
     /// Whether the store was opened for reading only.
     pub fn is_read_only(&self) -> bool {
         self.shared.options.read_only

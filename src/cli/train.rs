@@ -1,0 +1,296 @@
+//! `train`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::add::{encoder, listen_for_interrupts};
+use super::arguments::{NegativesName, PairArguments, Train};
+use super::output::{Output, bar, counted, note, seconds};
+use super::{Failure, Outcome, collection};
+use crate::encoder::EncodeOptions;
+use crate::evaluation::{Ranking, loss_curve};
+use crate::training::{
+    Observer, PairSet, StepReport, Temperatures, Trainer, TrainingError, TrainingOptions, Validation,
+};
+use crate::{Collection, Database, Encoder, Error};
+
+/// Passages that are looked at for one hard negative that may hold an answer.
+const DEPTH_FACTOR: usize = 4;
+
+/// What was asked for: a set, and the collection it came from, if it did.
+pub struct Pairs {
+    pub set: PairSet,
+    pub collection: Option<Collection>,
+    // Closed after the collection.
+    _database: Option<Database>,
+}
+
+/// Reads passages and questions.
+pub fn pairs(arguments: &PairArguments) -> Result<Pairs, Failure> {
+    let alone = |set| Pairs {
+        set,
+        collection: None,
+        _database: None,
+    };
+    if let Some(file) = &arguments.dpr {
+        return Ok(alone(PairSet::from_dpr(file)?));
+    }
+    if let Some(folder) = &arguments.beir {
+        return Ok(alone(PairSet::from_beir(folder, &arguments.split)?));
+    }
+    let questions = arguments.questions.as_deref();
+    let questions = questions.ok_or_else(|| Failure::Usage("say which --questions".to_owned()))?;
+    match (&arguments.corpus, &arguments.database) {
+        (Some(corpus), _) => Ok(alone(PairSet::from_jsonl(corpus, questions)?)),
+        (None, Some(path)) => {
+            let database = Database::open_read_only(path)?;
+            let target = collection(&database, arguments.collection.as_deref())?;
+            let mut set = PairSet::from_collection(&target.snapshot()?)?;
+            set.read_questions(questions)?;
+            Ok(Pairs {
+                set,
+                collection: Some(target),
+                _database: Some(database),
+            })
+        }
+        (None, None) => Err(Failure::Usage(
+            "say where passages are: --corpus or --database".to_owned(),
+        )),
+    }
+}
+
+/// The encoder asked for, else that of the collection.
+pub fn encoder_of(arguments: &super::arguments::EncoderArguments, pairs: &Pairs) -> Result<Encoder, Failure> {
+    match &pairs.collection {
+        Some(collection) if collection.has_encoder() && !arguments.is_given() => Ok(collection.encoder()?),
+        _ => encoder(arguments),
+    }
+}
+
+/// A ranking by the encoder: through the collection if it holds that encoder's vectors, else all is encoded.
+pub fn dense(
+    encoder: &Encoder,
+    pairs: &Pairs,
+    set: &PairSet,
+    k: usize,
+    cancel: &AtomicBool,
+) -> Result<Ranking, Failure> {
+    if let Some(collection) = &pairs.collection
+        && collection.has_encoder()
+        && collection.encoder()?.identity().hash == encoder.identity().hash
+    {
+        return Ok(Ranking::of_collection(collection, set, k)?);
+    }
+    let progress = bar(
+        "encoding {bar:30} {pos}/{len} passages",
+        set.passages().len() as u64,
+    );
+    let tell = |done: usize, _| progress.set_position(done as u64);
+    let options = EncodeOptions {
+        progress: Some(&tell),
+        cancel: Some(cancel),
+    };
+    let ranking = Ranking::dense(encoder, set, k, &options);
+    progress.finish_and_clear();
+    Ok(ranking?)
+}
+
+pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
+    let begun = Instant::now();
+    let occupied = std::fs::read_dir(&arguments.output).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied {
+        return Err(Failure::invalid(format!(
+            "{} is there and not empty: name another folder for the trained encoder",
+            arguments.output.display()
+        )));
+    }
+    let mut pairs = pairs(&arguments.pairs)?;
+    let encoder = encoder_of(&arguments.encoder, &pairs)?;
+    let options = options(arguments, &encoder);
+    let cancel = Arc::new(AtomicBool::new(false));
+    listen_for_interrupts(&cancel)?;
+    let mut validation = match &arguments.validate {
+        Some(file) => {
+            let mut set = pairs.set.clone();
+            set.retain(|_, _| false);
+            set.read_questions(file)?;
+            Some(set)
+        }
+        None => None,
+    };
+    if options.hard_negatives > 0 && arguments.negatives != NegativesName::Given {
+        let mut train = std::mem::take(&mut pairs.set);
+        for set in std::iter::once(&mut train).chain(&mut validation) {
+            let depth = DEPTH_FACTOR * options.negative_pool;
+            let ranking = match arguments.negatives {
+                NegativesName::Bm25 => Ranking::bm25(set, depth),
+                _ => dense(&encoder, &pairs, set, depth, &cancel)?,
+            };
+            let mined = set.mine_negatives(&ranking.places(), options.negative_pool)?;
+            note(&format!(
+                "{} for {}, {} passed over for holding an answer",
+                counted(mined.negatives, "hard negative", "hard negatives"),
+                counted(set.questions().len() as u64, "question", "questions"),
+                mined.with_answer
+            ));
+        }
+        pairs.set = train;
+    }
+    let told = Told::new(arguments.json);
+    let mut trainer = Trainer::new(&encoder, &pairs.set)
+        .options(options)
+        .observer(&told)
+        .cancel(&cancel);
+    if let Some(set) = &validation {
+        trainer = trainer.validation(set);
+    }
+    if let Some(folder) = &arguments.checkpoints {
+        trainer = trainer.checkpoints(folder);
+    }
+    if let Some(threads) = arguments.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        trainer = trainer.pool(Arc::new(pool.map_err(Error::Threads)?));
+    }
+    let outcome = trainer.run();
+    told.bar.finish_and_clear();
+    let trained = match outcome {
+        Err(TrainingError::Cancelled { done, total }) => {
+            let on = if arguments.checkpoints.is_some() {
+                ": run the same command again to go on"
+            } else {
+                "; with --checkpoints it could go on"
+            };
+            note(&format!("stopped after {done} of {total} steps{on}"));
+            return Err(Failure::Partly);
+        }
+        other => other?,
+    };
+    let saved = trained.save(&arguments.output)?;
+    let report = trained.report();
+    if let Some(file) = &arguments.curve {
+        write(file, loss_curve(report).as_bytes())?;
+    }
+    if arguments.json {
+        return output.json(&json!({
+            "encoder": saved.identity(),
+            "folder": arguments.output,
+            "steps": report.steps,
+            "best": report.best,
+            "validations": report.validations,
+            "stopped_early": report.stopped_early,
+            "questions_cut": report.questions_cut,
+            "passages_cut": report.passages_cut,
+            "negatives_short": report.negatives_short,
+            "seconds": begun.elapsed().as_secs_f64(),
+        }));
+    }
+    let best = report.best.map(|best| {
+        format!(
+            " · best at step {}: average rank {:.2} among {}",
+            best.step, best.average_rank, best.pool
+        )
+    });
+    output.line(&format!(
+        "trained {} in {}{} · {}",
+        counted(report.steps, "step", "steps"),
+        seconds(begun.elapsed().as_secs_f64()),
+        best.unwrap_or_default(),
+        arguments.output.display()
+    ))
+}
+
+pub fn write(file: &Path, bytes: &[u8]) -> Outcome {
+    std::fs::write(file, bytes).map_err(|error| Failure::io("write", file, error))
+}
+
+fn options(arguments: &Train, encoder: &Encoder) -> TrainingOptions {
+    // Cosines between -1 and 1 need a small temperature to tell anything apart.
+    let tau = arguments
+        .tau
+        .unwrap_or(if encoder.settings().normalize { 0.05 } else { 1.0 });
+    TrainingOptions {
+        method: arguments.method.into(),
+        temperatures: Temperatures {
+            tau,
+            tau_r: arguments.tau_r,
+            lambda: arguments.lambda,
+        },
+        tied: !arguments.untied,
+        batch: arguments.batch,
+        hard_negatives: arguments.hard_negatives,
+        negative_pool: arguments.negative_pool,
+        chunk: arguments.chunk,
+        steps: arguments.steps.unwrap_or(0),
+        epochs: arguments.epochs,
+        learning_rate: arguments.learning_rate,
+        warm_up: arguments.warm_up,
+        weight_decay: arguments.weight_decay,
+        clip: arguments.clip,
+        dropout: arguments.dropout,
+        seed: arguments.seed,
+        mask_equals: !arguments.keep_equals,
+        question_tokens: arguments.question_tokens,
+        passage_tokens: arguments.passage_tokens,
+        validate_every: arguments.every,
+        select_by: arguments.select_by.into(),
+        patience: arguments.patience,
+        checkpoint_every: arguments.every,
+        ..TrainingOptions::default()
+    }
+}
+
+/// Tells of a run on standard error: a bar for people, or a JSON line a step.
+struct Told {
+    json: bool,
+    bar: ProgressBar,
+}
+
+impl Told {
+    fn new(json: bool) -> Told {
+        Told {
+            json,
+            bar: bar("{bar:30} {pos}/{len} {msg} · {eta} left", 0),
+        }
+    }
+
+    fn line(&self, what: &str, value: serde_json::Value) {
+        if self.json {
+            note(&json!({ what: value }).to_string());
+        }
+    }
+}
+
+impl Observer for Told {
+    fn step(&self, step: &StepReport) {
+        self.bar.set_length(step.total);
+        self.bar.set_position(step.step);
+        self.bar.set_message(format!(
+            "loss {:.3} · {:.0}% first",
+            step.loss,
+            100.0 * step.first
+        ));
+        self.line("step", json!(step));
+    }
+
+    fn validated(&self, validation: &Validation, best: bool) {
+        if !self.json {
+            let best = if best { ", the best so far" } else { "" };
+            self.bar.suspend(|| {
+                note(&format!(
+                    "step {}: average rank {:.2} among {}, top-5 {:.1}%, nll {:.3}{best}",
+                    validation.step,
+                    validation.average_rank,
+                    validation.pool,
+                    100.0 * validation.top_5,
+                    validation.nll
+                ));
+            });
+        }
+        self.line("validation", json!(validation));
+    }
+}

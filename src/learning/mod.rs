@@ -1,0 +1,61 @@
+//! Learning: a collection's encoder gets better from what is put in.
+//!
+//! A [`Learning`] policy says when. A run ([`LearningRun`]) trains a candidate from the encoder in use, judges both on
+//! questions kept from training, and if and only if the candidate is better by more than its error, re-embeds
+//! everything and lets it answer from one commit on. All that a run stands on is stored, so that it is gone on with
+//! after a kill.
+
+mod background;
+mod history;
+mod policy;
+mod priority;
+mod questions;
+mod run;
+
+pub(crate) use background::Learner;
+pub(crate) use history::drop_with;
+pub use history::{Candidate, Judgement, LearningStatus, Phase, Retrieval, Verdict};
+pub use policy::{Learning, Metric, When};
+pub use run::{LearningProgress, LearningRun, Outcome};
+
+use crate::{Collection, Result};
+use history::Kept;
+
+impl Collection {
+    /// Stores the collection's learning policy.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for one that makes no sense; [`crate::Error::NoEncoder`] for a collection of the
+    /// caller's vectors; [`crate::Error::Storage`].
+    pub fn set_learning(&self, policy: &Learning) -> Result<()> {
+        policy.check()?;
+        self.encoder()?;
+        Kept(self).set_policy(policy)?;
+        self.database.engine.learner.watch(&self.database);
+        Ok(())
+    }
+
+    /// Its policy, the run under way, and what became of the runs before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Storage`] if it has been dropped.
+    pub fn learning(&self) -> Result<LearningStatus> {
+        let kept = Kept(self);
+        Ok(LearningStatus {
+            policy: kept.policy()?.unwrap_or_default(),
+            phase: kept.underway()?.map(|underway| underway.phase),
+            pairs: self.snapshot()?.pair_count(),
+            history: kept.history()?,
+        })
+    }
+
+    /// Learns under the stored policy, going on with a run that was stopped or killed.
+    pub fn learn<'a>(&self) -> LearningRun<'a> {
+        LearningRun::new(self, None)
+    }
+
+    /// Learns under this policy, once; the stored one stays.
+    pub fn learn_by<'a>(&self, policy: Learning) -> LearningRun<'a> {
+        LearningRun::new(self, Some(policy))
+    }
+}

@@ -1,0 +1,105 @@
+//! The derivative of attention for one text.
+
+use crate::encoder::elementwise::exponentials;
+use crate::encoder::lanes::Isa;
+use crate::encoder::matrix::{PLAIN, Panels, Rows, add_transposed_product, product};
+
+use super::rows::softmax_backward;
+
+/// Working memory of one thread.
+pub(super) struct Scratch {
+    weights: Vec<f32>,
+    gradients: Vec<f32>,
+    sums: Vec<f32>,
+    panels: Panels,
+    room: Vec<f32>,
+}
+
+impl Scratch {
+    pub fn new(isa: Isa) -> Scratch {
+        Scratch {
+            weights: Vec::new(),
+            gradients: Vec::new(),
+            sums: Vec::new(),
+            panels: Panels::new(isa),
+            room: Vec::new(),
+        }
+    }
+}
+
+/// From `gradient` `[n, D]` of the context to `qkv_gradient` `[n, 3 D]`. The weights are computed again, which costs
+/// less than keeping `[heads, n, n]` of every text and layer.
+pub(super) fn backward(
+    isa: Isa,
+    heads: usize,
+    size: usize,
+    qkv: &[f32],
+    gradient: &[f32],
+    qkv_gradient: &mut [f32],
+    s: &mut Scratch,
+) {
+    let d = heads * size;
+    let wide = 3 * d;
+    let n = qkv.len() / wide;
+    let stride = n.next_multiple_of(32);
+    let factor = 1.0 / (size as f32).sqrt();
+    s.weights.resize(n * stride, 0.0);
+    s.gradients.resize(n * stride, 0.0);
+    s.sums.resize(n, 0.0);
+    qkv_gradient.fill(0.0);
+    fn of(data: &[f32], stride: usize, rows: usize) -> Rows<'_> {
+        Rows { data, stride, rows }
+    }
+    for head in 0..heads {
+        let (query, key, value) = (head * size, d + head * size, 2 * d + head * size);
+        s.panels.pack(size, n, true, |i, t| qkv[t * wide + key + i]);
+        product(
+            isa,
+            of(&qkv[query..], wide, n),
+            &s.panels,
+            PLAIN,
+            &mut s.weights,
+            stride,
+        );
+        exponentials(isa, &mut s.weights, stride, n, factor, &mut s.sums);
+        for (row, sum) in s.weights.chunks_exact_mut(stride).zip(&s.sums) {
+            let inverse = 1.0 / sum;
+            row[..n].iter_mut().for_each(|x| *x *= inverse);
+        }
+        s.panels.pack(size, n, true, |i, t| qkv[t * wide + value + i]);
+        product(
+            isa,
+            of(&gradient[query..], d, n),
+            &s.panels,
+            PLAIN,
+            &mut s.gradients,
+            stride,
+        );
+        s.panels.pack_rows(of(&gradient[query..], d, n), size);
+        let weights = of(&s.weights, stride, n);
+        add_transposed_product(
+            isa,
+            weights,
+            n,
+            &s.panels,
+            &mut qkv_gradient[value..],
+            wide,
+            &mut s.room,
+        );
+
+        softmax_backward(isa, &s.weights, &mut s.gradients, stride, n, factor);
+        let scores = of(&s.gradients, stride, n);
+        s.panels.pack_rows(of(&qkv[key..], wide, n), size);
+        product(isa, scores, &s.panels, PLAIN, &mut qkv_gradient[query..], wide);
+        s.panels.pack_rows(of(&qkv[query..], wide, n), size);
+        add_transposed_product(
+            isa,
+            scores,
+            n,
+            &s.panels,
+            &mut qkv_gradient[key..],
+            wide,
+            &mut s.room,
+        );
+    }
+}

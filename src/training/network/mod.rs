@@ -1,0 +1,196 @@
+//! BERT with its derivative on slices: what training runs on the CPU.
+//!
+//! It computes the function of `encoder::bert` (tests hold its gradients to burn's autodiff there), on the matrix
+//! products of `encoder::forward`: texts without padding, weights packed once a step, activations kept for the backward
+//! pass in memory that is used again. All work is spread over the current rayon pool by rows, and every sum has a fixed
+//! order, so that a run is the same to the bit on any number of threads.
+
+mod attention;
+mod backward;
+mod dropout;
+mod forward;
+mod head;
+mod layout;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use rayon::prelude::*;
+
+use crate::encoder::config::BertConfig;
+use crate::encoder::lanes::Isa;
+use crate::encoder::matrix::{Panels, Rows};
+use crate::encoder::tokens::Tokens;
+use crate::encoder::weights::Weights;
+
+pub(crate) use self::by_text as cut_by_text;
+pub(crate) use dropout::Dropout;
+pub(crate) use head::{Head, Vectors};
+pub(crate) use layout::Layout;
+
+/// A model under training.
+pub(crate) struct Network {
+    isa: Isa,
+    pub config: BertConfig,
+    pub layout: Layout,
+    /// All parameters, in the order of the layout; [`Network::pack`] must follow a change.
+    pub parameters: Vec<f32>,
+    layers: Vec<PackedLayer>,
+}
+
+/// The weights of a linear map, packed for both directions.
+struct Packed {
+    /// `[input, output]`, for `x Wᵀ`.
+    ahead: Panels,
+    /// `[output, input]`, for `dy W`.
+    back: Panels,
+}
+
+struct PackedLayer {
+    qkv: Packed,
+    output: Packed,
+    up: Packed,
+    down: Packed,
+}
+
+impl Packed {
+    fn new(isa: Isa) -> Packed {
+        Packed {
+            ahead: Panels::new(isa),
+            back: Panels::new(isa),
+        }
+    }
+
+    fn pack(&mut self, weight: &[f32], input: usize) {
+        let output = weight.len() / input;
+        let (ahead, back) = (&mut self.ahead, &mut self.back);
+        rayon::join(
+            || ahead.pack(input, output, true, |i, o| weight[o * input + i]),
+            || {
+                let rows = Rows {
+                    data: weight,
+                    stride: input,
+                    rows: output,
+                };
+                back.pack_rows(rows, input);
+            },
+        );
+    }
+}
+
+impl Network {
+    pub fn new(isa: Isa, config: &BertConfig, weights: &Weights) -> Network {
+        let layout = Layout::new(config);
+        let layers = layout.layers.iter().map(|_| PackedLayer {
+            qkv: Packed::new(isa),
+            output: Packed::new(isa),
+            up: Packed::new(isa),
+            down: Packed::new(isa),
+        });
+        let mut network = Network {
+            isa,
+            config: config.clone(),
+            parameters: layout.flatten(weights),
+            layers: layers.collect(),
+            layout,
+        };
+        network.pack();
+        network
+    }
+
+    /// Takes the parameters as they are now into the products.
+    pub fn pack(&mut self) {
+        let (d, inner) = (self.config.hidden_size, self.config.intermediate_size);
+        let parameters = &self.parameters;
+        self.layers
+            .par_iter_mut()
+            .zip(&self.layout.layers)
+            .for_each(|(layer, ranges)| {
+                layer.qkv.pack(&parameters[ranges.qkv.weight.clone()], d);
+                layer.output.pack(&parameters[ranges.output.weight.clone()], d);
+                layer.up.pack(&parameters[ranges.up.weight.clone()], d);
+                layer.down.pack(&parameters[ranges.down.weight.clone()], inner);
+            });
+    }
+
+    fn at(&self, range: &std::ops::Range<usize>) -> &[f32] {
+        &self.parameters[range.clone()]
+    }
+}
+
+/// What a forward pass keeps of a layer.
+#[derive(Default)]
+struct LayerStates {
+    qkv: Vec<f32>,
+    context: Vec<f32>,
+    attention_norm: Normed,
+    /// Between the halves of the layer: `[tokens, D]`.
+    middle: Vec<f32>,
+    /// Before the activation `[tokens, inner]`; the backward pass puts the activations in its place.
+    inner: Vec<f32>,
+    output_norm: Normed,
+}
+
+/// A layer norm's states: `(x - mean) / deviation` and `1 / deviation`.
+#[derive(Default)]
+struct Normed {
+    values: Vec<f32>,
+    inverse: Vec<f32>,
+}
+
+/// The states of a forward pass over some texts and room for its backward pass. Used again, it allocates nothing.
+pub(crate) struct Pass {
+    /// Where each text's tokens begin, and their number in all.
+    starts: Vec<usize>,
+    /// Keys of the tokens for dropout.
+    keys: Vec<u64>,
+    /// Hidden states `0..=L`, each `[tokens, D]`.
+    hidden: Vec<Vec<f32>>,
+    embedded: Normed,
+    layers: Vec<LayerStates>,
+    room: backward::Room,
+}
+
+impl Pass {
+    pub fn new() -> Pass {
+        Pass {
+            starts: Vec::new(),
+            keys: Vec::new(),
+            hidden: Vec::new(),
+            embedded: Normed::default(),
+            layers: Vec::new(),
+            room: backward::Room::default(),
+        }
+    }
+
+    /// The hidden states of one text at one layer.
+    fn states(&self, layer: usize, text: usize, d: usize) -> &[f32] {
+        &self.hidden[layer][self.starts[text] * d..self.starts[text + 1] * d]
+    }
+}
+
+/// Cuts an array `[tokens of all texts, width]` into those of each text.
+pub(crate) fn by_text<'a>(starts: &[usize], width: usize, mut all: &'a mut [f32]) -> Vec<&'a mut [f32]> {
+    starts
+        .windows(2)
+        .map(|pair| {
+            let (text, rest) = std::mem::take(&mut all).split_at_mut((pair[1] - pair[0]) * width);
+            all = rest;
+            text
+        })
+        .collect()
+}
+
+fn resize(vector: &mut Vec<f32>, len: usize) {
+    vector.resize(len, 0.0);
+}
+
+fn starts(texts: &[&Tokens]) -> Vec<usize> {
+    let mut starts = vec![0];
+    let mut total = 0;
+    for text in texts {
+        total += text.ids.len();
+        starts.push(total);
+    }
+    starts
+}

@@ -1,0 +1,285 @@
+use serde::Deserialize;
+
+use super::*;
+use crate::encoder::config::Activation;
+use crate::encoder::tests::{random_weights, texts, tiny};
+use crate::encoder::{Encoder, Pooling};
+
+#[derive(Deserialize)]
+struct Fixtures {
+    network: Case,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    texts: Vec<Vec<u32>>,
+    layers: Vec<usize>,
+    every: usize,
+    cases: Vec<Gradients>,
+}
+
+#[derive(Deserialize)]
+struct Gradients {
+    pooling: Pooling,
+    normalize: bool,
+    weights: Vec<f32>,
+    value: f64,
+    gradients: std::collections::BTreeMap<String, Vec<f32>>,
+}
+
+/// The sum of vectors times weights, and the weights as its gradient.
+fn seeded(vectors: &Vectors, weights: &[f32]) -> (f64, Vectors) {
+    let value = vectors
+        .data
+        .iter()
+        .zip(weights)
+        .map(|(&x, &w)| f64::from(x) * f64::from(w))
+        .sum();
+    let mut gradient = vectors.zeros();
+    gradient.data.copy_from_slice(weights);
+    (value, gradient)
+}
+
+fn gradient(
+    network: &Network,
+    head: &Head,
+    texts: &[&Tokens],
+    dropout: Option<Dropout<'_>>,
+    weights: &[f32],
+) -> (f64, Vec<f32>) {
+    let mut pass = Pass::new();
+    let mut gradient = vec![0.0; network.layout.len];
+    network.forward(texts, dropout, true, &mut pass);
+    let vectors = head.vectors(&pass, network.config.hidden_size);
+    let (value, seeds) = seeded(&vectors, weights);
+    network.backward(texts, &mut pass, &mut gradient, |l, pass, hidden| {
+        head.backward(pass, &seeds, l, hidden)
+    });
+    (value, gradient)
+}
+
+fn refs(texts: &[Tokens]) -> Vec<&Tokens> {
+    texts.iter().collect()
+}
+
+#[test]
+fn gradients_of_all_parameters_are_pytorchs() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    let case: Fixtures =
+        serde_json::from_slice(&std::fs::read(format!("{fixtures}/training.json")).unwrap()).unwrap();
+    let case = case.network;
+    let encoder = Encoder::from_folder(format!("{fixtures}/bert")).unwrap();
+    let texts: Vec<Tokens> = case
+        .texts
+        .iter()
+        .map(|ids| Tokens {
+            ids: ids.clone(),
+            types: Vec::new(),
+            truncated: false,
+        })
+        .collect();
+    for isa in Isa::available() {
+        let network = Network::new(isa, encoder.config(), &encoder.weights());
+        for want in &case.cases {
+            let head = Head::Layers {
+                layers: case.layers.clone(),
+                pooling: want.pooling,
+                normalize: want.normalize,
+            };
+            let (value, gradient) = gradient(&network, &head, &refs(&texts), None, &want.weights);
+            assert!((value - want.value).abs() < 1e-4, "{value} for {}", want.value);
+            let got = network.layout.weights(&gradient);
+            let check = |name: &str, got: &[f32]| {
+                let want = &want.gradients[name];
+                let scale = want.iter().fold(1.0f32, |a, b| a.max(b.abs()));
+                assert_eq!(got.len().div_ceil(case.every), want.len(), "{name}");
+                for (got, want) in got.iter().step_by(case.every).zip(want) {
+                    assert!(
+                        (got - want).abs() < 1e-4 * scale,
+                        "{isa:?} {name}: {got} for {want}"
+                    );
+                }
+            };
+            check("embeddings.word_embeddings.weight", &got.words);
+            check("embeddings.position_embeddings.weight", &got.positions);
+            check("embeddings.token_type_embeddings.weight", &got.types);
+            check("embeddings.LayerNorm.weight", &got.embedding_norm.scale);
+            check("embeddings.LayerNorm.bias", &got.embedding_norm.shift);
+            for (l, layer) in got.layers.iter().enumerate() {
+                for (name, linear) in [
+                    ("attention.self.query", &layer.query),
+                    ("attention.self.key", &layer.key),
+                    ("attention.self.value", &layer.value),
+                    ("attention.output.dense", &layer.attention_output),
+                    ("intermediate.dense", &layer.up),
+                    ("output.dense", &layer.down),
+                ] {
+                    check(&format!("encoder.layer.{l}.{name}.weight"), &linear.weight);
+                    check(&format!("encoder.layer.{l}.{name}.bias"), &linear.bias);
+                }
+                for (name, norm) in [
+                    ("attention.output.LayerNorm", &layer.attention_norm),
+                    ("output.LayerNorm", &layer.output_norm),
+                ] {
+                    check(&format!("encoder.layer.{l}.{name}.weight"), &norm.scale);
+                    check(&format!("encoder.layer.{l}.{name}.bias"), &norm.shift);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_are_slopes_for_every_activation_with_and_without_dropout() {
+    let texts = texts(&[5, 9]);
+    let head = Head::Layers {
+        layers: vec![3, 1],
+        pooling: Pooling::Mean,
+        normalize: false,
+    };
+    for activation in [Activation::Gelu, Activation::GeluNew, Activation::Relu] {
+        let config = BertConfig { activation, ..tiny() };
+        let mut network = Network::new(Isa::detect(), &config, &random_weights(&config));
+        let weights: Vec<f32> = (0..4 * config.hidden_size)
+            .map(|i| ((i * 37 % 11) as f32 - 5.0) / 5.0)
+            .collect();
+        for rate in [0.0, 0.3] {
+            let dropout = Some(Dropout { rate, keys: &[5, 6] });
+            let (_, got) = gradient(&network, &head, &refs(&texts), dropout, &weights);
+            let mut tried = 0;
+            for at in (0..network.layout.len).step_by(131) {
+                let before = network.parameters[at];
+                let mut value = |step: f32| {
+                    network.parameters[at] = before + step;
+                    network.pack();
+                    gradient(&network, &head, &refs(&texts), dropout, &weights).0
+                };
+                // Two widths: where they differ a kink of ReLU lies between, and there is no slope to compare with.
+                let wide = (value(4e-3) - value(-4e-3)) / 8e-3;
+                let narrow = (value(2e-3) - value(-2e-3)) / 4e-3;
+                value(0.0);
+                if (wide - narrow).abs() > 5e-3 * narrow.abs().max(1.0) {
+                    continue;
+                }
+                tried += usize::from(got[at] != 0.0);
+                let want = narrow.max(-1e9);
+                assert!(
+                    (f64::from(got[at]) - want).abs() < 1e-2 * want.abs().max(1.0),
+                    "{activation:?} dropout {rate} {}: {} for {want}",
+                    network.layout.name(at),
+                    got[at]
+                );
+            }
+            assert!(tried > 100, "{tried} parameters were compared");
+        }
+    }
+}
+
+/// B83: what a text's dropout is does not depend on the chunk it is in, so chunks add up to the whole.
+#[test]
+fn chunks_of_a_batch_give_the_gradient_of_the_whole() {
+    let config = tiny();
+    let network = Network::new(Isa::detect(), &config, &random_weights(&config));
+    let texts = texts(&[5, 130, 17, 1, 60, 33]);
+    let keys: Vec<u64> = (10..16).collect();
+    let d = config.hidden_size;
+    for head in [
+        Head::Layers {
+            layers: vec![3, 0],
+            pooling: Pooling::Cls,
+            normalize: true,
+        },
+        Head::Tokens {
+            first: 2,
+            normalize: false,
+        },
+    ] {
+        let rows = |i: usize| {
+            if matches!(head, Head::Tokens { .. }) {
+                2.min(texts[i].ids.len())
+            } else {
+                2
+            }
+        };
+        let starts: Vec<usize> = (0..=6).map(|i| (0..i).map(rows).sum()).collect();
+        let weights: Vec<f32> = (0..starts[6] * d)
+            .map(|i| ((i * 29 % 13) as f32 - 6.0) / 6.0)
+            .collect();
+        let dropout = Dropout {
+            rate: 0.1,
+            keys: &keys,
+        };
+        let (_, whole) = gradient(&network, &head, &refs(&texts), Some(dropout), &weights);
+        for chunk in [1, 3, 5] {
+            let mut pass = Pass::new();
+            let mut sum = vec![0.0; network.layout.len];
+            for from in (0..6).step_by(chunk) {
+                let to = (from + chunk).min(6);
+                let part = refs(&texts[from..to]);
+                let dropout = Dropout {
+                    rate: 0.1,
+                    keys: &keys[from..to],
+                };
+                network.forward(&part, Some(dropout), true, &mut pass);
+                let vectors = head.vectors(&pass, d);
+                let (_, seeds) = seeded(&vectors, &weights[starts[from] * d..starts[to] * d]);
+                network.backward(&part, &mut pass, &mut sum, |l, pass, hidden| {
+                    head.backward(pass, &seeds, l, hidden)
+                });
+            }
+            let top = whole.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+            for (at, (a, b)) in whole.iter().zip(&sum).enumerate() {
+                assert!(
+                    (a - b).abs() < 1e-5 * top,
+                    "chunk {chunk} {}: {b} for {a}",
+                    network.layout.name(at)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let config = tiny();
+    let texts = texts(&[5, 130, 17, 1, 60, 33, 120]);
+    let head = Head::Layers {
+        layers: vec![3, 2],
+        pooling: Pooling::Mean,
+        normalize: true,
+    };
+    let weights: Vec<f32> = (0..14 * config.hidden_size)
+        .map(|i| ((i * 29 % 13) as f32 - 6.0) / 6.0)
+        .collect();
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let network = Network::new(Isa::detect(), &config, &random_weights(&config));
+            gradient(&network, &head, &refs(&texts), None, &weights).1
+        })
+    };
+    assert!(run(1) == run(3));
+}
+
+#[test]
+fn dropout_takes_its_share_and_keeps_the_sum() {
+    let config = tiny();
+    let isa = Isa::detect();
+    let mut x = vec![1.0f32; 200 * 64];
+    let keys: Vec<u64> = (0..200).map(crate::training::random::mix).collect();
+    dropout::Drop::new(0.1).apply(isa, &mut x, 64, &keys, dropout::Site::Attention(1));
+    let zeros = x.iter().filter(|&&x| x == 0.0).count() as f64 / x.len() as f64;
+    assert!((zeros - 0.1).abs() < 0.01, "{zeros}");
+    let mut other = vec![1.0f32; 200 * 64];
+    dropout::Drop::new(0.1).apply(isa, &mut other, 64, &keys, dropout::Site::Output(1));
+    let both = x
+        .iter()
+        .zip(&other)
+        .filter(|(a, b)| **a == 0.0 && **b == 0.0)
+        .count();
+    assert!((0.005..0.015).contains(&(both as f64 / x.len() as f64)));
+    assert!(config.hidden_size > 0);
+}
