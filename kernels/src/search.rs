@@ -39,7 +39,7 @@ pub struct Options<'a> {
     pub(crate) floors: Option<&'a [f64]>,
     pub(crate) live: Option<&'a [u64]>,
     pub(crate) order: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
-    check: Option<&'a (dyn Fn(Range<u32>) -> bool + Sync)>,
+    pub(crate) check: Option<&'a (dyn Fn(Range<u32>) -> bool + Sync)>,
     pub(crate) codes: Option<&'a [Codes<'a>]>,
     pub(crate) counters: Option<&'a Counters>,
     pub(crate) single_threaded: bool,
