@@ -47,12 +47,7 @@ impl Models {
                 path: unfinished.display().to_string(),
                 source,
             };
-            match std::fs::remove_dir_all(&unfinished) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed("remove", error));
-                }
-                _ => {}
-            }
+            remove_folder(&unfinished)?;
             std::fs::create_dir_all(&unfinished).map_err(|error| failed("create", error))?;
             encoder.copy_files_to(&unfinished)?;
             sync_all(&unfinished).map_err(|error| failed("sync", error))?;
@@ -137,6 +132,18 @@ impl Models {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes a folder with all in it; one that is not there is removed already.
+pub(crate) fn remove_folder(folder: &std::path::Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
+            action: "remove",
+            path: folder.display().to_string(),
+            source,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -112,6 +112,16 @@ pub(super) struct Underway {
     pub candidate: Candidate,
 }
 
+impl Underway {
+    /// Whether it can be gone on with: its candidate is a child of the encoder that answers, or answers already, the
+    /// run having been cut short just behind the cutover.
+    pub fn goes_on(&self, collection: &Collection) -> bool {
+        let answering = collection.generation();
+        let cut_over = self.phase == Phase::Reembedding && self.candidate.hash.as_ref() == Some(&answering);
+        cut_over || self.candidate.from == answering
+    }
+}
+
 /// How much had come in when learning was tried last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Mark {
@@ -201,15 +211,7 @@ impl Kept<'_> {
 
     /// After a failure: nothing new counts until as much again has come in.
     pub fn rest(&self) -> Result<()> {
-        let snapshot = self.0.snapshot()?;
-        let mark = Mark {
-            pairs: snapshot.pair_count(),
-            documents: snapshot.count(),
-        };
-        let mut batch = Batch::new();
-        self.set(&mut batch, "mark", &mark)?;
-        batch.unset(key(self.0.number, "underway"));
-        self.commit(batch)
+        self.end(Batch::new())
     }
 
     /// Ends a run: its candidate goes into the history, in one commit with what follows from it.
@@ -218,13 +220,18 @@ impl Kept<'_> {
         history.push(candidate.clone());
         let surplus = history.len().saturating_sub(HISTORY_MAX);
         history.drain(..surplus);
+        let mut batch = Batch::new();
+        self.set(&mut batch, "history", &history)?;
+        self.end(batch)
+    }
+
+    /// Commits the end of a run, with the mark from which the next one counts.
+    fn end(&self, mut batch: Batch) -> Result<()> {
         let snapshot = self.0.snapshot()?;
         let mark = Mark {
             pairs: snapshot.pair_count(),
             documents: snapshot.count(),
         };
-        let mut batch = Batch::new();
-        self.set(&mut batch, "history", &history)?;
         self.set(&mut batch, "mark", &mark)?;
         batch.unset(key(self.0.number, "underway"));
         self.commit(batch)

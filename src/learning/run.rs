@@ -9,8 +9,9 @@ use rayon::ThreadPool;
 
 use super::history::{Candidate, Judgement, Kept, Phase, Retrieval, Underway, Verdict};
 use super::questions::Questions;
-use super::{Learning, Metric};
+use super::{Learning, Metric, When};
 use crate::evaluation::{Ranking, Scores, figures, paired_bootstrap, scores};
+use crate::models::remove_folder;
 use crate::training::{Observer, StepReport, Trainer, TrainingError};
 use crate::{Collection, EncodeOptions, Encoder, Error, ModelError, ReembedProgress, Result};
 
@@ -90,7 +91,7 @@ impl<'a> LearningRun<'a> {
     /// Runs to its end or to a stop. A run that was stopped or killed is gone on with under the policy it began with.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a policy that makes no sense, or while another run of the collection is under way;
+    /// [`Error::Invalid`] for a policy that makes no sense or says never, or while another run of the collection is under way;
     /// [`Error::NoEncoder`]; [`Error::Training`], [`Error::Model`], [`Error::Storage`]. A run that failed is begun anew.
     pub fn run(self) -> Result<Outcome> {
         let engine = Arc::clone(&self.collection.database.engine);
@@ -103,28 +104,44 @@ impl<'a> LearningRun<'a> {
             });
         };
         let kept = Kept(&self.collection);
+        let stored = kept.policy()?;
+        let before = kept.underway()?;
+        let goes_on = before
+            .as_ref()
+            .is_some_and(|before| before.goes_on(&self.collection));
+        let policy = match (&before, self.policy) {
+            (Some(before), _) if goes_on => before.policy.clone(),
+            (_, Some(policy)) => policy,
+            (_, None) => stored.unwrap_or_default(),
+        };
+        policy.check()?;
+        if policy.when == When::Off {
+            return Err(Error::Invalid {
+                what: format!(
+                    "learning is off for {:?}: set a policy that allows it",
+                    self.collection.name()
+                ),
+            });
+        }
         let never = AtomicBool::new(false);
-        let mut run = Run {
+        let pool = background_pool(policy.threads())?;
+        let run = Run {
             collection: &self.collection,
             cancel: self.cancel.unwrap_or(&never),
             progress: self.progress,
-            pool: background_pool(self.policy.as_ref().map_or(1, Learning::threads))?,
-            encoder: self.collection.encoder()?,
+            encoder: self.collection.encoder()?.pool(Arc::clone(&pool)),
+            pool,
         };
-        let underway = match kept.underway()? {
-            Some(underway) if run.goes_on(&underway)? => underway,
-            _ => {
+        let underway = match before {
+            Some(before) if goes_on => before,
+            before => {
                 run.tidy()?;
-                let policy = match self.policy {
-                    Some(policy) => policy,
-                    None => kept.policy()?.unwrap_or_default(),
-                };
-                policy.check()?;
-                run.begin(policy)?
+                if let Some(hash) = before.and_then(|before| before.candidate.hash) {
+                    run.drop_abandoned(&hash)?;
+                }
+                run.begin(policy)
             }
         };
-        run.pool = background_pool(underway.policy.threads())?;
-        run.encoder = run.encoder.pool(Arc::clone(&run.pool));
         run.go(underway)
     }
 }
@@ -167,15 +184,17 @@ impl Run<'_> {
 
     /// Removes what an earlier run left.
     fn tidy(&self) -> Result<()> {
-        let folder = self.folder();
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
-                action: "remove",
-                path: folder.display().to_string(),
-                source: error,
-            }),
-            _ => Ok(()),
+        remove_folder(&self.folder())
+    }
+
+    /// Drops the vectors of a candidate that was accepted but is no child of the encoder that answers now.
+    fn drop_abandoned(&self, hash: &str) -> Result<()> {
+        for generation in self.collection.generations()? {
+            if generation.identity == hash && !generation.answers {
+                self.collection.drop_generation(generation.number)?;
+            }
         }
+        Ok(())
     }
 
     fn tell(&self, phase: Phase, done: u64, total: u64, loss: Option<f64>) {
@@ -189,29 +208,12 @@ impl Run<'_> {
         }
     }
 
-    /// Whether a run that began earlier can be gone on with. One whose cutover came through just before the kill is
-    /// concluded here.
-    fn goes_on(&self, underway: &Underway) -> Result<bool> {
-        let answering = self.collection.generation();
-        let candidate = &underway.candidate;
-        if underway.phase == Phase::Reembedding && candidate.hash.as_ref() == Some(&answering) {
-            let mut candidate = candidate.clone();
-            candidate.verdict = Verdict::Accepted {
-                generation: self.collection.schema().layout.generation,
-            };
-            self.kept().conclude(&candidate)?;
-            return Ok(false);
-        }
-        // Another encoder has been put in place meanwhile: the candidate is not its child.
-        Ok(candidate.from == answering)
-    }
-
-    fn begin(&self, policy: Learning) -> Result<Underway> {
+    fn begin(&self, policy: Learning) -> Underway {
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let mut underway = Underway {
+        Underway {
             phase: Phase::Training,
             steps: policy.training.steps,
-            chunk: policy.training.chunk,
+            chunk: self.chunk_within(&policy),
             candidate: Candidate {
                 started: started.map_or(0, |since| since.as_secs()),
                 from: self.collection.generation(),
@@ -224,9 +226,7 @@ impl Run<'_> {
                 verdict: Verdict::NotBetter,
             },
             policy,
-        };
-        underway.chunk = self.chunk_within(&underway.policy);
-        Ok(underway)
+        }
     }
 
     /// Texts whose activations fit into the memory beside weights, gradient and moments.
@@ -243,7 +243,7 @@ impl Run<'_> {
         (fits as usize).clamp(1, policy.training.chunk)
     }
 
-    fn go(&mut self, mut underway: Underway) -> Result<Outcome> {
+    fn go(&self, mut underway: Underway) -> Result<Outcome> {
         if underway.phase == Phase::Training {
             let questions = Questions::read(&self.collection.snapshot()?, &underway.policy)?;
             underway.candidate.pairs = questions.pairs;
@@ -269,7 +269,11 @@ impl Run<'_> {
             }
         };
         if underway.phase == Phase::Judging {
-            match self.judge(&underway.policy, &candidate) {
+            let questions = Questions::read(&self.collection.snapshot()?, &underway.policy)?;
+            if let Some(what) = too_little(&questions) {
+                return self.conclude(underway.candidate, Verdict::TooLittle { what });
+            }
+            match self.judge(&underway.policy, &questions, &candidate) {
                 Ok(judgement) => underway.candidate.judgement = Some(judgement),
                 Err(Error::Model(ModelError::Cancelled { .. })) => {
                     return Ok(Outcome::Stopped(Phase::Judging));
@@ -291,7 +295,7 @@ impl Run<'_> {
     }
 
     /// Trains the candidate; gives an outcome if the run ends or stops with it.
-    fn train(&mut self, underway: &mut Underway, questions: Questions) -> Result<Option<Outcome>> {
+    fn train(&self, underway: &mut Underway, questions: Questions) -> Result<Option<Outcome>> {
         let Questions { mut train, ids, .. } = questions;
         if underway.steps == 0 {
             underway.steps = self.steps_within(&underway.policy, &train)?;
@@ -337,21 +341,14 @@ impl Run<'_> {
         underway.candidate.steps = trained.report().steps;
         // Whole or not there: a kill while it is written must not leave half a model.
         let unfinished = self.folder().join("candidate.tmp");
-        let failed = |action: &'static str, source| Error::Io {
-            action,
+        remove_folder(&unfinished)?;
+        remove_folder(&self.candidate())?;
+        trained.save(&unfinished)?;
+        std::fs::rename(&unfinished, self.candidate()).map_err(|source| Error::Io {
+            action: "rename",
             path: unfinished.display().to_string(),
             source,
-        };
-        for old in [&unfinished, &self.candidate()] {
-            match std::fs::remove_dir_all(old) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed("remove", error));
-                }
-                _ => {}
-            }
-        }
-        trained.save(&unfinished)?;
-        std::fs::rename(&unfinished, self.candidate()).map_err(|error| failed("rename", error))?;
+        })?;
         underway.phase = Phase::Judging;
         self.kept().set_underway(underway)?;
         Ok(None)
@@ -403,11 +400,7 @@ impl Run<'_> {
         Ok(rankings)
     }
 
-    fn judge(&self, policy: &Learning, candidate: &Encoder) -> Result<Judgement> {
-        let questions = Questions::read(&self.collection.snapshot()?, policy)?;
-        if let Some(what) = too_little(&questions) {
-            return Err(Error::Invalid { what });
-        }
+    fn judge(&self, policy: &Learning, questions: &Questions, candidate: &Encoder) -> Result<Judgement> {
         let set = questions.judged(policy.judged_passages, policy.training.seed)?;
         let passages = set.passages().len() as u64;
         let ranked = |encoder: &Encoder, before: u64| -> Result<Vec<Scores>> {
@@ -456,7 +449,6 @@ impl Run<'_> {
 
     fn reembed(&self, underway: Underway, candidate: Encoder) -> Result<Outcome> {
         let progress = |now: &ReembedProgress| self.tell(Phase::Reembedding, now.done, now.total, None);
-        let previous = self.collection.schema().layout.generation;
         let report = self
             .collection
             .reembed(candidate)
@@ -468,9 +460,13 @@ impl Run<'_> {
         if !report.cut_over {
             return Ok(Outcome::Stopped(Phase::Reembedding));
         }
-        // One generation to go back to is kept; more would fill the disk as the collection learns again and again.
+        // Of the encoders that learning made, the last is kept to go back to; all would fill the disk in time. What
+        // users put there themselves is theirs to drop.
+        let lineage = &self.collection.schema().lineage;
+        let made = lineage.get(1..).unwrap_or_default();
         for generation in self.collection.generations()? {
-            if !generation.answers && generation.number != previous {
+            let is_last = generation.identity == underway.candidate.from;
+            if made.contains(&generation.identity) && !is_last && !generation.answers {
                 self.collection.drop_generation(generation.number)?;
             }
         }
