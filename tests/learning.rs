@@ -248,6 +248,13 @@ fn too_little_to_learn_from_is_told_and_strangers_are_refused() {
         assert!(matches!(notes.set_learning(&wrong), Err(Error::Invalid { .. })));
         assert!(matches!(notes.learn_by(wrong).run(), Err(Error::Invalid { .. })));
     }
+    let off = Learning {
+        when: When::Off,
+        ..policy(1)
+    };
+    notes.set_learning(&off).unwrap();
+    let refused = notes.learn().run().unwrap_err().to_string();
+    assert!(refused.contains("off"), "{refused}");
     let bare = db
         .collection("bare")
         .vectors(2, ["v"], Element::F32)
@@ -336,14 +343,10 @@ fn one_call_ingests_documents_and_pairs_and_learns_from_them() {
     let (corpus_file, pairs_file) = (home.path().join("corpus.jsonl"), home.path().join("pairs.jsonl"));
     std::fs::write(&corpus_file, corpus).unwrap();
     std::fs::write(&pairs_file, &pairs).unwrap();
-    let report = Ingestion::new(&notes)
-        .path(&corpus_file)
-        .pairs(&pairs_file)
-        .learn(policy(6))
-        .run()
-        .unwrap();
+    let documents = Ingestion::new(&notes).path(&corpus_file).pairs(&pairs_file);
+    let (report, learned) = stratal::learning::ingest(documents, notes.learn_by(policy(6))).unwrap();
     assert_eq!((report.documents, report.pairs), (200, 150));
-    assert!(matches!(report.learned, Some(Outcome::Concluded(_))));
+    assert!(matches!(learned, Some(Outcome::Concluded(_))));
     assert_eq!(notes.learning().unwrap().history.len(), 1);
     // A pair that names nothing is told with its line.
     std::fs::write(
@@ -364,5 +367,49 @@ fn one_call_ingests_documents_and_pairs_and_learns_from_them() {
         notes.learning().unwrap().pairs,
         150,
         "what was there already is there once"
+    );
+}
+
+/// The folder as a kill at this moment would leave it.
+fn copied(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copied(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn killed_between_the_cutover_and_its_note_it_concludes_the_same_run_and_begins_no_other() {
+    let home = tempfile::tempdir().unwrap();
+    let (path, killed) = (home.path().join("db"), home.path().join("killed"));
+    let (_db, notes) = filled(path.clone(), 200, 150);
+    let mut policy = policy(300);
+    policy.training.learning_rate = 3e-3;
+    let progress = |now: &LearningProgress| {
+        // Told last when another generation answers and nothing of it is noted.
+        if now.phase == Phase::Reembedding {
+            copied(&path, &killed);
+        }
+    };
+    let whole = concluded(notes.learn_by(policy).progress(&progress).run().unwrap());
+    assert!(matches!(whole.verdict, Verdict::Accepted { .. }));
+
+    let db = Database::open(&killed).unwrap();
+    let notes = db.collection("notes").open().unwrap();
+    assert_eq!(Some(notes.generation()), whole.hash, "the cutover is there");
+    assert_eq!(notes.learning().unwrap().phase, Some(Phase::Reembedding));
+    assert_eq!(concluded(notes.learn().run().unwrap()), whole);
+    let status = notes.learning().unwrap();
+    assert_eq!((status.phase, status.history.len()), (None, 1));
+    assert_eq!(
+        notes.generations().unwrap().len(),
+        2,
+        "the first stays to go back to"
     );
 }

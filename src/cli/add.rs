@@ -133,13 +133,6 @@ pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
         std::fs::metadata(path).map_err(|error| Failure::io("read", path, error))?;
         ingestion = ingestion.pairs(path);
     }
-    let learning_progress = |now: &LearningProgress| super::learn::show(now, &progress_bar);
-    if arguments.learn {
-        ingestion = ingestion.learn(arguments.learning.over(target.learning()?.policy));
-        if io::stderr().is_terminal() {
-            ingestion = ingestion.learning_progress(&learning_progress);
-        }
-    }
     if let Some(limit) = arguments.limit {
         ingestion = ingestion.limit(limit);
     }
@@ -149,10 +142,21 @@ pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
     if let Some(prefix) = &arguments.prefix {
         ingestion = ingestion.prefix(prefix);
     }
-    let result = ingestion.run();
+    let learning_progress = |now: &LearningProgress| super::learn::show(now, &progress_bar);
+    let result = match arguments.learn {
+        false => ingestion.run().map(|report| (report, None)),
+        true => {
+            let policy = arguments.learning.over(target.learning()?.policy);
+            let mut run = target.learn_by(policy).cancel(&cancel);
+            if io::stderr().is_terminal() {
+                run = run.progress(&learning_progress);
+            }
+            crate::learning::ingest(ingestion, run)
+        }
+    };
     progress_bar.finish_and_clear();
-    let report = match result {
-        Ok(report) => report,
+    let (report, learned) = match result {
+        Ok(done) => done,
         Err(Error::Ingest(IngestError::Io { source, .. })) if is_interrupt(&source) => {
             db.close()?;
             note("stopped: run the same command again to go on");
@@ -165,7 +169,10 @@ pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
         }
     };
     db.close()?;
-    tell(arguments, &report, output)?;
+    tell(arguments, &report, learned.as_ref(), output)?;
+    if let Some(learned) = &learned {
+        super::learn::finished(learned)?;
+    }
     if report.is_complete() {
         Ok(())
     } else {
@@ -296,7 +303,7 @@ fn show(progress: &IngestProgress, bar: &indicatif::ProgressBar, begun: Instant)
     ));
 }
 
-fn tell(arguments: &Add, report: &IngestReport, output: &mut Output) -> Outcome {
+fn tell(arguments: &Add, report: &IngestReport, learned: Option<&Learned>, output: &mut Output) -> Outcome {
     let told = if arguments.explain { usize::MAX } else { TOLD };
     if report.stopped {
         note("stopped: run the same command again to go on");
@@ -327,13 +334,13 @@ fn tell(arguments: &Add, report: &IngestReport, output: &mut Output) -> Outcome 
             "left_of_gone_files": report.left_of_gone_files,
             "limited": report.limited,
             "pairs": report.pairs,
-            "learned": report.learned,
+            "learned": learned,
             "stopped": report.stopped,
             "seconds": report.elapsed.as_secs_f64(),
         }));
     }
     output.line(&summary(report))?;
-    if let Some(Learned::Concluded(candidate)) = &report.learned {
+    if let Some(Learned::Concluded(candidate)) = learned {
         output.line(&super::learn::described(candidate))?;
     }
     Ok(())

@@ -17,7 +17,6 @@ use super::record::FieldNames;
 use super::report::{IngestProgress, IngestReport};
 use super::walk::walk;
 use crate::encoder::{EncodeOptions, ModelError, Passage};
-use crate::learning::{Learning, LearningProgress, Outcome};
 use crate::{Collection, Document, Error, Id, Result};
 
 /// Documents of a batch at most: what is lost of an interrupted run, and what is sorted by length for the encoder.
@@ -63,8 +62,6 @@ pub struct Ingestion<'a> {
     settings: Settings,
     inputs: Vec<Input>,
     pairs: Vec<PathBuf>,
-    learning: Option<Learning>,
-    learning_progress: Option<&'a (dyn Fn(&LearningProgress) + Sync)>,
     cancel: Option<&'a AtomicBool>,
     progress: Option<&'a (dyn Fn(&IngestProgress) + Sync)>,
 }
@@ -131,8 +128,6 @@ impl<'a> Ingestion<'a> {
             },
             inputs: Vec::new(),
             pairs: Vec::new(),
-            learning: None,
-            learning_progress: None,
             cancel: None,
             progress: None,
         }
@@ -156,18 +151,6 @@ impl<'a> Ingestion<'a> {
     /// Reads pairs from JSON lines when all documents are in: `{"question": …, "passage_id": …}`.
     pub fn pairs(mut self, path: impl Into<PathBuf>) -> Self {
         self.pairs.push(path.into());
-        self
-    }
-
-    /// Has the collection's encoder learn by this policy when all is in; see [`crate::Collection::learn_by`].
-    pub fn learn(mut self, policy: Learning) -> Self {
-        self.learning = Some(policy);
-        self
-    }
-
-    /// Told while it learns.
-    pub fn learning_progress(mut self, progress: &'a (dyn Fn(&LearningProgress) + Sync)) -> Self {
-        self.learning_progress = Some(progress);
         self
     }
 
@@ -230,8 +213,6 @@ impl<'a> Ingestion<'a> {
             settings,
             inputs,
             pairs,
-            learning,
-            learning_progress,
             cancel,
             progress,
         } = self;
@@ -279,14 +260,6 @@ impl<'a> Ingestion<'a> {
                     cancel,
                 )?);
             }
-        }
-        if let Some(policy) = learning.filter(|_| !report.stopped && !report.limited) {
-            let mut run = settings.collection.learn_by(policy).cancel(cancel);
-            if let Some(progress) = learning_progress {
-                run = run.progress(progress);
-            }
-            report.learned = Some(run.run()?);
-            report.stopped = matches!(report.learned, Some(Outcome::Stopped(_)));
         }
         report.elapsed = started.elapsed();
         Ok(report)

@@ -61,8 +61,6 @@ pub struct IngestReport {
     pub stopped: bool,
     /// Pairs read and stored.
     pub pairs: u64,
-    /// What learning came to, if [`super::Ingestion::learn`] asked for it.
-    pub learned: Option<crate::learning::Outcome>,
     /// Wall-clock time.
     pub elapsed: Duration,
     pub(super) commits: u64,

@@ -18,8 +18,35 @@ pub use history::{Candidate, Judgement, LearningStatus, Phase, Retrieval, Verdic
 pub use policy::{Learning, Metric, When};
 pub use run::{LearningProgress, LearningRun, Outcome};
 
+use crate::ingest::{IngestReport, Ingestion};
 use crate::{Collection, Result};
 use history::Kept;
+
+/// Ingests, and learns from it when all is in: documents, pairs, training, judging and re-embedding in one call. An
+/// ingestion that was stopped or ended at its limit is not learned from.
+///
+/// ```no_run
+/// # fn main() -> stratal::Result<()> {
+/// # let notes = stratal::Database::open("notes.stratal")?.collection("notes").open()?;
+/// use stratal::ingest::Ingestion;
+/// let documents = Ingestion::new(&notes).path("corpus.jsonl").pairs("questions.jsonl");
+/// let (report, learned) = stratal::learning::ingest(documents, notes.learn())?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Those of [`Ingestion::run`] and of [`LearningRun::run`]; what was ingested stays.
+pub fn ingest(
+    ingestion: Ingestion<'_>,
+    learning: LearningRun<'_>,
+) -> Result<(IngestReport, Option<Outcome>)> {
+    let report = ingestion.run()?;
+    let learned = match report.stopped || report.limited {
+        true => None,
+        false => Some(learning.run()?),
+    };
+    Ok((report, learned))
+}
 
 impl Collection {
     /// Stores the collection's learning policy.
