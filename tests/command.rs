@@ -80,6 +80,20 @@ impl Place {
         Ran::of(self.command(arguments).output().unwrap())
     }
 
+    /// `add` that reads JSON lines as they come.
+    #[cfg(unix)]
+    fn add_from_stdin(&self) -> (std::process::Child, std::process::ChildStdin) {
+        let mut child = self
+            .command(&["add", "db", "-", "-c", "notes"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        (child, stdin)
+    }
+
     fn feed(&self, arguments: &[&str], input: &str) -> Ran {
         let mut command = self.command(arguments);
         let mut child = command
@@ -490,20 +504,30 @@ fn a_collection_goes_out_and_comes_back_the_same() {
         .fails(1, "foreign.jsonl:1: ");
 }
 
+/// Sends Ctrl-C, and gives what became of the command, which must end within two seconds.
+#[cfg(unix)]
+fn interrupted(child: std::process::Child) -> Ran {
+    let asked = std::time::Instant::now();
+    let sent = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    assert!(
+        asked.elapsed() < std::time::Duration::from_secs(2),
+        "{:?}",
+        asked.elapsed()
+    );
+    ran
+}
+
 // B69
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_it_within_a_second_and_the_next_run_goes_on() {
     let place = Place::new();
     // Standard input that does not end: the run is surely under way.
-    let mut child = place
-        .command(&["add", "db", "-", "-c", "notes"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
+    let (child, mut stdin) = place.add_from_stdin();
     let feeder = std::thread::spawn(move || {
         for n in 0..u64::MAX {
             if writeln!(stdin, "{{\"id\":{n},\"text\":\"passage number {n}\"}}").is_err() {
@@ -512,19 +536,8 @@ fn ctrl_c_ends_it_within_a_second_and_the_next_run_goes_on() {
         }
     });
     std::thread::sleep(std::time::Duration::from_millis(1_500));
-    let asked = std::time::Instant::now();
-    let interrupted = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(interrupted.success());
-    let ran = Ran::of(child.wait_with_output().unwrap());
+    let ran = interrupted(child);
     feeder.join().unwrap();
-    assert!(
-        asked.elapsed() < std::time::Duration::from_secs(2),
-        "{:?}",
-        asked.elapsed()
-    );
     assert_eq!(ran.code, Some(3), "{} {}", ran.out, ran.err);
     assert!(ran.err.contains("stopped"), "{}", ran.err);
     place.run(&["verify", "db"]).ok();
@@ -533,33 +546,13 @@ fn ctrl_c_ends_it_within_a_second_and_the_next_run_goes_on() {
 // B69
 #[cfg(unix)]
 #[test]
-fn ctrl_c_is_heard_while_standard_input_is_silent_and_a_second_one_ends_it_at_once() {
+fn ctrl_c_is_heard_while_standard_input_is_silent() {
     let place = Place::new();
-    let mut child = place
-        .command(&["add", "db", "-", "-c", "notes"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
+    let (child, mut stdin) = place.add_from_stdin();
     writeln!(stdin, "{{\"id\":1,\"text\":\"the first\"}}").unwrap();
     stdin.write_all(b"{\"id\":2,\"text\":\"half a l").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1_500));
-    let asked = std::time::Instant::now();
-    let interrupt = |id: u32| {
-        Command::new("kill")
-            .args(["-INT", &id.to_string()])
-            .status()
-            .unwrap()
-    };
-    assert!(interrupt(child.id()).success());
-    let ran = Ran::of(child.wait_with_output().unwrap());
-    assert!(
-        asked.elapsed() < std::time::Duration::from_secs(2),
-        "{:?}",
-        asked.elapsed()
-    );
+    let ran = interrupted(child);
     drop(stdin);
     assert_eq!(ran.code, Some(3), "{} {}", ran.out, ran.err);
     assert!(ran.err.contains("stopped"), "{}", ran.err);

@@ -92,7 +92,7 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "search: {} queries, {} layers, {} parts, {} on {} threads",
+            "search: queries {}, layers {}, parts {}, {}, threads {}",
             self.queries,
             self.layers,
             self.parts.len(),
