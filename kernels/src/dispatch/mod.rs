@@ -47,6 +47,13 @@ impl Instructions {
         Kernels::of(self).is_some()
     }
 
+    /// Whether the set has integer dot products, and this processor offers them.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_vnni(self) -> bool {
+        matches!(self, Instructions::Avx512Vnni | Instructions::Avx512Amx)
+            && Instructions::Avx512Vnni.is_available()
+    }
+
     /// The quickest set that this processor offers; found out once per process.
     pub fn best() -> Instructions {
         Kernels::best().instructions

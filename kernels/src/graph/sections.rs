@@ -137,9 +137,7 @@ impl BuiltGraph {
             return Err(Error::TooManyRows { rows: first.rows() });
         }
         #[cfg(target_arch = "x86_64")]
-        if options.instructions.unwrap_or(Instructions::best()) == Instructions::Avx512Vnni
-            && Instructions::Avx512Vnni.is_available()
-        {
+        if options.instructions.unwrap_or(Instructions::best()).has_vnni() {
             // SAFETY: the processor was asked.
             return unsafe { build_vnni(planes, options) };
         }
