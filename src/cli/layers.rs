@@ -20,7 +20,7 @@ pub fn layers(arguments: &Layers, output: &mut Output) -> Outcome {
     let mut encoder = encoder(&arguments.encoder)?;
     if arguments.encoder.encoder_layers.is_none() {
         // Without a word, all of them.
-        let last = encoder.config().num_hidden_layers;
+        let last = encoder.architecture().layers();
         encoder = encoder.layers((1..=last).rev());
     }
     let cancel = Arc::new(AtomicBool::new(false));

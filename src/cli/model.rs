@@ -255,7 +255,7 @@ fn tell(encoder: &Encoder, collection: Option<&str>, as_json: bool, output: &mut
     output.line(&format!(
         "  size        {} weights, {} of {} components",
         grouped(about.parameters),
-        counted(about.architecture.num_hidden_layers as u64, "layer", "layers"),
+        counted(about.architecture.layers() as u64, "layer", "layers"),
         about.dimension
     ))?;
     output.line(&format!(

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::ModelError;
-use super::forward::{PackedBert, pool};
+use super::architecture::Packed;
+use super::forward::pool;
 use super::settings::EncoderSettings;
 use super::tokens::Tokens;
 
@@ -67,7 +68,7 @@ impl Embeddings {
 
 /// Encodes tokenized texts inside the current thread pool.
 pub(crate) fn encode(
-    bert: &PackedBert,
+    model: &Packed,
     dimension: usize,
     settings: &EncoderSettings,
     layers: &[usize],
@@ -93,7 +94,7 @@ pub(crate) fn encode(
         .par_iter()
         .with_max_len(1)
         .map_init(
-            || bert.scratch(),
+            || model.scratch(),
             |scratch, batch| {
                 if options.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
                     return Err(ModelError::Cancelled {
@@ -104,7 +105,7 @@ pub(crate) fn encode(
                 let members: Vec<&Tokens> = batch.iter().map(|&i| &texts[i]).collect();
                 let mut vectors = vec![0.0; batch.len() * size];
                 let last = layers.iter().copied().max().unwrap_or(0);
-                bert.hidden_states(&members, last, scratch, |layer, states| {
+                model.hidden_states(&members, last, scratch, |layer, states| {
                     let Some(slot) = layers.iter().position(|&wanted| wanted == layer) else {
                         return;
                     };

@@ -197,6 +197,59 @@ unsafe fn add_norm_body<L: Lanes>(x: &mut [f32], residual: &[f32], scale: &[f32]
 }
 
 dispatch! {
+    /// The rows of `x`, of `scale.len()` elements, divided by the root of their mean square and scaled: T5's norm,
+    /// `out = x / √(mean(x²) + eps) * scale`.
+    scaled_by_root_mean_square = scaled_by_root_mean_square_body(x: &[f32], scale: &[f32], eps: f32, out: &mut [f32])
+}
+
+#[inline(always)]
+unsafe fn scaled_by_root_mean_square_body<L: Lanes>(x: &[f32], scale: &[f32], eps: f32, out: &mut [f32]) {
+    let d = scale.len();
+    let whole = d / 16 * 16;
+    for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
+        // SAFETY: every pointer is to sixteen elements inside a row of d elements (j + 16 <= whole <= d); the caller
+        // promises the instruction set.
+        unsafe {
+            let mut squares = L::splat(0.0);
+            for j in (0..whole).step_by(16) {
+                let v = L::load(x.as_ptr().add(j));
+                squares = L::fma(v, v, squares);
+            }
+            let v = load_part::<L>(&x[whole..], 0.0);
+            squares = L::fma(v, v, squares);
+            let factor = 1.0 / (sum::<L>(squares) / d as f32 + eps).sqrt();
+            for j in 0..d {
+                out[j] = x[j] * factor * scale[j];
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Adds `b` to `a`.
+    add = add_body(a: &mut [f32], b: &[f32])
+}
+
+#[inline(always)]
+unsafe fn add_body<L: Lanes>(a: &mut [f32], b: &[f32]) {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a += b;
+    }
+}
+
+dispatch! {
+    /// Multiplies `a` by `b`.
+    multiply = multiply_body(a: &mut [f32], b: &[f32])
+}
+
+#[inline(always)]
+unsafe fn multiply_body<L: Lanes>(a: &mut [f32], b: &[f32]) {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a *= b;
+    }
+}
+
+dispatch! {
     /// Row by row of `stride` elements, of which `n` count: `x` becomes `e^(factor (x - max))`, and `sums` the
     /// rows' sums. `factor` is positive, `stride` a multiple of sixteen; elements past `n` are overwritten.
     exponentials = exponentials_body(x: &mut [f32], stride: usize, n: usize, factor: f32, sums: &mut [f32])

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ModelError;
+use super::architecture::Architecture;
 use super::batch::Embeddings;
-use super::config::BertConfig;
 use super::settings::{EncoderSettings, Pooling, Template};
 
 /// Files of a folder that change a vector; others (README, vocab.txt, ONNX exports) are left alone.
@@ -66,7 +66,7 @@ pub struct LengthLimits {
     pub sentence_bert_config: Option<f64>,
     /// `model_max_length` of `tokenizer_config.json`; `1e30` is a usual way of saying "none".
     pub tokenizer_config: Option<f64>,
-    /// `max_position_embeddings` of `config.json`.
+    /// `max_position_embeddings` of `config.json`; for T5, whose network has no limit, `n_positions`, or 512.
     pub config: usize,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct Folder {
     pub path: PathBuf,
     /// Files that make up the model, relative to `path`.
     pub files: Vec<PathBuf>,
-    pub config: BertConfig,
+    pub architecture: Architecture,
     pub limits: LengthLimits,
     pub weights_file: PathBuf,
     pub weights: Vec<u8>,
@@ -141,13 +141,13 @@ impl Folder {
         let file = |name: &str| inner.join(name);
 
         let config_json = require_json(path, &file(CONFIG), &mut files)?;
-        let config = BertConfig::parse(&path.join(file(CONFIG)), &config_json)?;
+        let architecture = Architecture::parse(&path.join(file(CONFIG)), &config_json)?;
         let sentence = optional_json(path, &file(SENTENCE_CONFIG), &mut files)?.unwrap_or_default();
         let tokenizer_config = optional_json(path, &file(TOKENIZER_CONFIG), &mut files)?.unwrap_or_default();
         let limits = LengthLimits {
             sentence_bert_config: sentence.get("max_seq_length").and_then(Value::as_f64),
             tokenizer_config: tokenizer_config.get("model_max_length").and_then(Value::as_f64),
-            config: config.max_position_embeddings,
+            config: architecture.usual_tokens(),
         };
         let (query_prompt, passage_prompt) = read_prompts(path, &mut files)?;
         let mut refused_pooling = None;
@@ -175,7 +175,7 @@ impl Folder {
         let weights = require(path, &weights_file, &mut files)?;
         let mut settings = EncoderSettings {
             name: model_name(path, &config_json),
-            layers: vec![config.num_hidden_layers],
+            layers: vec![architecture.layers()],
             pooling,
             normalize: modules.normalize,
             template: Template::Text,
@@ -183,7 +183,7 @@ impl Folder {
             query_prompt,
             passage_prompt,
         };
-        let trained = read_trained(path, &config, &mut files)?;
+        let trained = read_trained(path, &architecture, &mut files)?;
         let (mut question_weights, mut mix) = (None, None);
         if let Some(trained) = trained {
             settings = EncoderSettings {
@@ -203,7 +203,7 @@ impl Folder {
             question_weights,
             mix,
             files,
-            config,
+            architecture,
             limits,
             weights_file,
             weights,
@@ -286,7 +286,7 @@ fn optional_json(folder: &Path, name: &Path, files: &mut Vec<PathBuf>) -> Result
 
 fn read_trained(
     folder: &Path,
-    config: &BertConfig,
+    architecture: &Architecture,
     files: &mut Vec<PathBuf>,
 ) -> Result<Option<Trained>, ModelError> {
     let Some(json) = optional_json(folder, Path::new(TRAINED), files)? else {
@@ -314,7 +314,7 @@ fn read_trained(
     }
     if let Some(mix) = &trained.mix {
         let fits = mix.layers.len() == mix.weights.len() && !mix.layers.is_empty();
-        let known = mix.layers.iter().all(|&layer| layer <= config.num_hidden_layers);
+        let known = mix.layers.iter().all(|&layer| layer <= architecture.layers());
         if !fits || !known || mix.weights.iter().any(|weight| !weight.is_finite()) {
             return Err(broken(
                 "the mix has not one finite weight for each of some layers of the model".into(),

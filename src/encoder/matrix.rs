@@ -97,6 +97,10 @@ impl Panels {
         panels
     }
 
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// Columns of the matrix as a PyTorch weight `[columns, depth]` again.
     pub(crate) fn to_weight(&self, columns: std::ops::Range<usize>) -> Vec<f32> {
         let mut weight = Vec::with_capacity(columns.len() * self.depth);

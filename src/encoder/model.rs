@@ -9,17 +9,15 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::ModelError;
+use super::architecture::{Architecture, Packed, Weights};
 use super::batch::{self, Embeddings, EncodeOptions, Passage};
 use super::bert::Bert;
-use super::config::BertConfig;
 use super::folder::{Folder, LayerMix, LengthLimits, RefusedPooling};
-use super::forward::PackedBert;
 use super::lanes::Isa;
 use super::settings::{EncoderSettings, Identity, Pooling, Template};
 use super::tokens::{TextTokenizer, Tokens};
-use super::weights::Weights;
 
-/// A text encoder: a BERT, its tokenizer, and the settings under which it makes vectors.
+/// A text encoder: a BERT or the encoder of a T5, its tokenizer, and the settings under which it makes vectors.
 ///
 /// Cheap to clone; clones share the weights. The setters take and give back the encoder, as a builder does;
 /// whether a setting fits the model is checked by [`Encoder::validate`] and before anything is encoded.
@@ -48,13 +46,13 @@ struct Model {
     files: Vec<PathBuf>,
     weights_file: PathBuf,
     tokenizer_file: PathBuf,
-    config: BertConfig,
+    architecture: Architecture,
     limits: LengthLimits,
     lower_case: bool,
     weights_hash: blake3::Hash,
     tokenizer_hash: blake3::Hash,
     tokenizer: TextTokenizer,
-    bert: PackedBert,
+    packed: Packed,
     /// The questions' own encoder, where it was trained apart.
     questions: Option<QuestionModel>,
     mix: Option<LayerMix>,
@@ -64,7 +62,7 @@ struct Model {
 struct QuestionModel {
     weights_file: PathBuf,
     weights_hash: blake3::Hash,
-    bert: PackedBert,
+    packed: Packed,
 }
 
 /// What an encoder is, for people and for `stratal model show`.
@@ -77,7 +75,7 @@ pub struct Description {
     /// The files that make it up, relative to the folder.
     pub files: Vec<PathBuf>,
     /// Architecture.
-    pub architecture: BertConfig,
+    pub architecture: Architecture,
     /// Number of weights.
     pub parameters: u64,
     /// Elements of a vector.
@@ -101,24 +99,24 @@ impl Encoder {
     pub fn from_folder(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let folder = Folder::read(path.as_ref())?;
         let weights_file = folder.path.join(&folder.weights_file);
-        let weights = Weights::parse(&weights_file, &folder.weights, &folder.config)?;
+        let weights = Weights::parse(&weights_file, &folder.weights, &folder.architecture)?;
         let weights_hash = blake3::hash(&folder.weights);
         drop(folder.weights);
         let questions = match folder.question_weights {
             None => None,
             Some((name, bytes)) => {
-                let weights = Weights::parse(&folder.path.join(&name), &bytes, &folder.config)?;
+                let weights = Weights::parse(&folder.path.join(&name), &bytes, &folder.architecture)?;
                 Some(QuestionModel {
                     weights_file: name,
                     weights_hash: blake3::hash(&bytes),
-                    bert: PackedBert::new(Isa::detect(), &folder.config, weights),
+                    packed: Packed::new(Isa::detect(), weights),
                 })
             }
         };
         let tokenizer = TextTokenizer::parse(
             &folder.path.join(&folder.tokenizer_file),
             &folder.tokenizer,
-            &folder.config,
+            &folder.architecture,
             folder.lower_case,
         )?;
         Ok(Self {
@@ -135,8 +133,8 @@ impl Encoder {
                 weights_hash,
                 tokenizer_hash: blake3::hash(&folder.tokenizer),
                 tokenizer,
-                bert: PackedBert::new(Isa::detect(), &folder.config, weights),
-                config: folder.config,
+                packed: Packed::new(Isa::detect(), weights),
+                architecture: folder.architecture,
                 questions,
                 mix: folder.mix,
                 own_pool: OnceLock::new(),
@@ -209,13 +207,13 @@ impl Encoder {
     }
 
     /// The model's architecture.
-    pub fn config(&self) -> &BertConfig {
-        &self.model.config
+    pub fn architecture(&self) -> &Architecture {
+        &self.model.architecture
     }
 
     /// Elements of a vector, `D`.
     pub fn dimension(&self) -> usize {
-        self.model.config.hidden_size
+        self.model.architecture.dimension()
     }
 
     /// Checks the settings against the model.
@@ -226,7 +224,7 @@ impl Encoder {
         if let Some(refused) = &self.refused_pooling {
             return Err(refused.error());
         }
-        self.settings.check(&self.model.config)
+        self.settings.check(&self.model.architecture)
     }
 
     /// Hash and name: two encoders of one hash give the same vectors.
@@ -234,17 +232,14 @@ impl Encoder {
     /// The hash is over weights, architecture, tokenizer and all settings but the name.
     pub fn identity(&self) -> Identity {
         let s = &self.settings;
-        let c = &self.model.config;
+        let architecture = &self.model.architecture;
         let layers: Vec<String> = s.layers.iter().map(usize::to_string).collect();
         let mut parts = vec![
             "stratal encoder 1".to_string(),
             self.model.weights_hash.to_hex().to_string(),
             self.model.tokenizer_hash.to_hex().to_string(),
-            format!(
-                "{:?} {} {:e}",
-                c.activation, c.num_attention_heads, c.layer_norm_eps
-            ),
-            format!("{} {}", c.num_hidden_layers, self.model.lower_case),
+            architecture.fingerprint(),
+            format!("{} {}", architecture.layers(), self.model.lower_case),
             format!("{:?} {:?}", s.pooling, s.template),
             format!("{} {}", s.normalize, s.max_tokens),
             layers.join(" "),
@@ -272,18 +267,15 @@ impl Encoder {
 
     /// Everything that can be said of the encoder.
     pub fn describe(&self) -> Description {
-        let c = &self.model.config;
-        let (d, inner) = (c.hidden_size as u64, c.intermediate_size as u64);
-        let rows = (c.vocab_size + c.max_position_embeddings + c.type_vocab_size + 2) as u64;
-        let layer = 4 * (d * d + d) + 2 * d * inner + inner + d + 4 * d;
+        let architecture = &self.model.architecture;
         let models = 1 + u64::from(self.model.questions.is_some());
         Description {
             identity: self.identity(),
             folder: self.model.path.clone(),
             files: self.model.files.clone(),
-            architecture: c.clone(),
-            parameters: models * (rows * d + c.num_hidden_layers as u64 * layer),
-            dimension: c.hidden_size,
+            architecture: architecture.clone(),
+            parameters: models * architecture.parameters(),
+            dimension: architecture.dimension(),
             settings: self.settings.clone(),
             length_limits: self.model.limits.clone(),
         }
@@ -304,7 +296,7 @@ impl Encoder {
         let s = &self.settings;
         let mix = self.mix();
         let layers = mix.map_or(&s.layers, |mix| &mix.layers);
-        let vectors = self.encode(passages.len(), &self.model.bert, layers, options, |i| {
+        let vectors = self.encode(passages.len(), &self.model.packed, layers, options, |i| {
             let Passage { title, text } = passages[i];
             self.tokens(&s.passage_prompt, title, text)
         })?;
@@ -321,9 +313,9 @@ impl Encoder {
     pub fn encode_queries(&self, queries: &[&str]) -> Result<Embeddings, ModelError> {
         let s = &self.settings;
         let layers = &s.layers[..s.layers.len().min(1)];
-        let own = self.model.questions.as_ref().map(|questions| &questions.bert);
-        let bert = own.unwrap_or(&self.model.bert);
-        self.encode(queries.len(), bert, layers, &EncodeOptions::default(), |i| {
+        let own = self.model.questions.as_ref().map(|questions| &questions.packed);
+        let packed = own.unwrap_or(&self.model.packed);
+        self.encode(queries.len(), packed, layers, &EncodeOptions::default(), |i| {
             self.tokens(&s.query_prompt, None, queries[i])
         })
     }
@@ -339,31 +331,42 @@ impl Encoder {
         let tokens = self
             .tokens(prompt, passage.title, passage.text)?
             .ok_or(ModelError::EmptyText { index: 0 })?;
-        let bert = &self.model.bert;
+        let packed = &self.model.packed;
         let mut states = Vec::new();
-        let last = self.model.config.num_hidden_layers;
-        bert.hidden_states(&[&tokens], last, &mut bert.scratch(), |_, layer| {
+        let last = self.model.architecture.layers();
+        packed.hidden_states(&[&tokens], last, &mut packed.scratch(), |_, layer| {
             states.push(layer.to_vec());
         });
         Ok(states)
     }
 
-    /// The model as a module of burn on `device`, with a copy of the weights: what training works on.
+    /// The model as a module of burn on `device`, with a copy of the weights.
     ///
     /// Its hidden states are those of [`Encoder::hidden_states`], up to rounding. On the CPU burn works in the rayon
     /// pool of the calling thread: call it inside `ThreadPool::install` to keep the global pool out of it.
-    pub fn module(&self, device: &Device) -> Bert {
-        Bert::new(&self.model.config, &self.model.bert.weights(), device)
+    ///
+    /// # Errors
+    /// [`ModelError::Unsupported`] for an architecture that has no definition in burn, which is every other than BERT.
+    pub fn module(&self, device: &Device) -> Result<Bert, ModelError> {
+        match self.model.packed.weights() {
+            Weights::Bert(weights) => Ok(Bert::new(&weights, device)),
+            Weights::T5(_) => Err(ModelError::Unsupported {
+                file: self.model.path.clone(),
+                what: "a module of burn for",
+                value: self.model.architecture.name().to_owned(),
+                supported: "BERT is; Encoder::hidden_states gives the states of all kinds",
+            }),
+        }
     }
 
     /// A copy of the weights, unpacked.
     pub(crate) fn weights(&self) -> Weights {
-        self.model.bert.weights()
+        self.model.packed.weights()
     }
 
     /// A copy of the weights of the questions' own encoder, where there is one.
     pub(crate) fn question_weights(&self) -> Option<Weights> {
-        Some(self.model.questions.as_ref()?.bert.weights())
+        Some(self.model.questions.as_ref()?.packed.weights())
     }
 
     /// The mix of layers that makes a passage's vector: only where a single layer is asked for.
@@ -466,7 +469,7 @@ impl Encoder {
     fn encode(
         &self,
         n: usize,
-        bert: &PackedBert,
+        packed: &Packed,
         layers: &[usize],
         options: &EncodeOptions<'_>,
         tokens: impl Fn(usize) -> Result<Option<Tokens>, ModelError> + Sync,
@@ -486,8 +489,8 @@ impl Encoder {
             let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
             let model = &self.model;
             batch::encode(
-                bert,
-                model.config.hidden_size,
+                packed,
+                model.architecture.dimension(),
                 &self.settings,
                 layers,
                 texts,

@@ -3,15 +3,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
-use super::config::BertConfig;
+use super::architecture::Architecture;
 
 /// How the token vectors of a layer become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// The vector of the first token, `[CLS]`.
+    /// The vector of the first token: BERT's `[CLS]`, with T5 the text's own first token.
     Cls,
-    /// The mean over all tokens of the text, `[CLS]` and `[SEP]` among them, as sentence-transformers does.
+    /// The mean over all tokens of the text, special ones (`[CLS]`, `[SEP]`, T5's `</s>`) among them, as sentence-transformers does.
     Mean,
 }
 
@@ -19,11 +19,11 @@ pub enum Pooling {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Template {
-    /// `[CLS] text [SEP]`: the title is left out.
+    /// `[CLS] text [SEP]`, with T5 `text </s>`: the title is left out.
     Text,
-    /// `[CLS] title [SEP] text [SEP]`, every token type id 0, as DPR does. A passage without a title is read as text alone.
+    /// `[CLS] title [SEP] text [SEP]`, every token type id 0, as DPR does; with T5 `title </s> text </s>`. A passage without a title is read as text alone.
     TitleAndText,
-    /// As [`Template::TitleAndText`], with token type id 1 for the text, as BERT was pre-trained.
+    /// As [`Template::TitleAndText`], with token type id 1 for the text, as BERT was pre-trained; T5 has no types.
     TitleAndTextSegments,
 }
 
@@ -53,7 +53,7 @@ pub struct EncoderSettings {
 
 impl EncoderSettings {
     /// Checks the settings against the model.
-    pub(crate) fn check(&self, config: &BertConfig) -> Result<(), ModelError> {
+    pub(crate) fn check(&self, architecture: &Architecture) -> Result<(), ModelError> {
         let refuse = |setting, value: String, allowed: String| {
             Err(ModelError::Setting {
                 setting,
@@ -65,8 +65,8 @@ impl EncoderSettings {
             return refuse("layers", "empty".into(), "at least one layer is needed".into());
         }
         for (position, &layer) in self.layers.iter().enumerate() {
-            if layer > config.num_hidden_layers {
-                let allowed = format!("the model has layers 0 to {}", config.num_hidden_layers);
+            if layer > architecture.layers() {
+                let allowed = format!("the model has layers 0 to {}", architecture.layers());
                 return refuse("layers", format!("{:?}", self.layers), allowed);
             }
             if self.layers[..position].contains(&layer) {
@@ -75,12 +75,14 @@ impl EncoderSettings {
             }
         }
         // [CLS], two [SEP] and one token of each half: less cannot hold a pair.
-        if self.max_tokens < 5 || self.max_tokens > config.max_position_embeddings {
-            let allowed = format!(
-                "between 5 and the model's {} positions are possible",
-                config.max_position_embeddings
-            );
+        let most = architecture.most_tokens();
+        if self.max_tokens < 5 || self.max_tokens > most {
+            let allowed = format!("between 5 and the model's {most} positions are possible");
             return refuse("max_tokens", self.max_tokens.to_string(), allowed);
+        }
+        if self.template == Template::TitleAndTextSegments && architecture.token_types() == 0 {
+            let allowed = format!("{} has no token types: take TitleAndText", architecture.name());
+            return refuse("template", "TitleAndTextSegments".into(), allowed);
         }
         Ok(())
     }

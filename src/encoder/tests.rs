@@ -5,17 +5,18 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use proptest::prelude::*;
 
-use super::config::{Activation, BertConfig};
+use super::architecture::Architecture;
+use super::bert::{Bert, BertConfig, BertWeights, LayerWeights, PackedBert};
+use super::config::Activation;
 use super::elementwise::{add_norm, exponentials};
-use super::forward::PackedBert;
 use super::lanes::Isa;
 use super::matrix::{Finish, Panels, Rows, product};
 use super::settings::Template;
 use super::tokens::{TextTokenizer, Tokens};
-use super::weights::{LayerWeights, LinearWeights, NormWeights, Weights};
+use super::weights::{LinearWeights, NormWeights};
 
 /// Numbers that repeat from run to run: a splitmix64 stream mapped to -1..1.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
     fn next(&mut self) -> f32 {
@@ -26,7 +27,7 @@ impl Numbers {
         ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn many(&mut self, n: usize, scale: f32) -> Vec<f32> {
+    pub(super) fn many(&mut self, n: usize, scale: f32) -> Vec<f32> {
         (0..n).map(|_| self.next() * scale).collect()
     }
 }
@@ -225,7 +226,7 @@ pub(crate) fn tiny() -> BertConfig {
     }
 }
 
-pub(crate) fn random_weights(config: &BertConfig) -> Weights {
+pub(crate) fn random_weights(config: &BertConfig) -> BertWeights {
     let mut r = Numbers(3);
     let d = config.hidden_size;
     let norm = |r: &mut Numbers| NormWeights {
@@ -249,7 +250,8 @@ pub(crate) fn random_weights(config: &BertConfig) -> Weights {
             output_norm: norm(&mut r),
         })
         .collect();
-    Weights {
+    BertWeights {
+        config: config.clone(),
         words: r.many(config.vocab_size * d, 1.0),
         positions: r.many(config.max_position_embeddings * d, 0.5),
         types: r.many(config.type_vocab_size * d, 0.5),
@@ -287,7 +289,7 @@ fn the_forward_pass_computes_what_the_definition_in_burn_computes() {
     for activation in [Activation::Gelu, Activation::GeluNew, Activation::Relu] {
         let config = BertConfig { activation, ..tiny() };
         let device = Device::flex();
-        let definition = super::bert::Bert::new(&config, &random_weights(&config), &device);
+        let definition = Bert::new(&random_weights(&config), &device);
         let texts = texts(&[5, 130, 17, 1]);
         let longest = 130;
         let padded = |f: &dyn Fn(&Tokens, usize) -> i64| -> Tensor<2, Int> {
@@ -306,7 +308,7 @@ fn the_forward_pass_computes_what_the_definition_in_burn_computes() {
             .map(|layer| layer.into_data().try_to_vec::<f32>().unwrap())
             .collect();
         for isa in Isa::available() {
-            let bert = PackedBert::new(isa, &config, random_weights(&config));
+            let bert = PackedBert::new(isa, random_weights(&config));
             let got = states(&bert, &texts.iter().collect::<Vec<_>>(), &config);
             assert_eq!(got.len(), expected.len());
             let d = config.hidden_size;
@@ -334,7 +336,7 @@ fn packed_weights_come_back_as_they_were() {
     for isa in Isa::available() {
         let (a, b) = (
             random_weights(&config),
-            PackedBert::new(isa, &config, random_weights(&config)).weights(),
+            PackedBert::new(isa, random_weights(&config)).weights(),
         );
         for (a, b) in a.layers.iter().zip(&b.layers) {
             let linears = [
@@ -358,7 +360,7 @@ fn packed_weights_come_back_as_they_were() {
 fn a_text_has_the_same_states_to_the_bit_in_any_company() {
     let config = tiny();
     for isa in Isa::available() {
-        let bert = PackedBert::new(isa, &config, random_weights(&config));
+        let bert = PackedBert::new(isa, random_weights(&config));
         let texts = texts(&[130, 64, 41, 14, 13, 2, 1]);
         let together = states(&bert, &texts.iter().collect::<Vec<_>>(), &config);
         let mut row = 0;
@@ -387,7 +389,7 @@ fn instruction_sets_with_fused_multiply_add_agree_to_the_bit() {
         .filter(|&isa| isa != Isa::Portable)
         .map(|isa| {
             states(
-                &PackedBert::new(isa, &config, random_weights(&config)),
+                &PackedBert::new(isa, random_weights(&config)),
                 &texts.iter().collect::<Vec<_>>(),
                 &config,
             )
@@ -400,15 +402,15 @@ fn instruction_sets_with_fused_multiply_add_agree_to_the_bit() {
 
 fn fixture_tokenizer() -> TextTokenizer {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert/tokenizer.json");
-    let config = BertConfig {
+    let architecture = Architecture::Bert(BertConfig {
         vocab_size: 64,
         ..tiny()
-    };
-    TextTokenizer::parse(&file, &std::fs::read(&file).unwrap(), &config, false).unwrap()
+    });
+    TextTokenizer::parse(&file, &std::fs::read(&file).unwrap(), &architecture, false).unwrap()
 }
 
 /// Texts longer than what is looked at first, of everything that could make a cut show.
-fn long_texts() -> impl Strategy<Value = String> {
+pub(super) fn long_texts() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => Just("tree ".to_string()),
         4 => Just("leaves".to_string()),

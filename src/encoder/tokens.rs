@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use super::ModelError;
-use super::config::BertConfig;
+use super::architecture::Architecture;
 use super::settings::Template;
 
 /// Bytes of one text that are read at most. Far beyond any length limit; it bounds time and memory on hostile input.
@@ -35,7 +35,7 @@ pub(crate) struct TextTokenizer {
     specials_pair: usize,
     lower_case: bool,
     vocab_size: usize,
-    type_vocab_size: usize,
+    token_types: usize,
     /// For messages.
     file: PathBuf,
 }
@@ -44,7 +44,7 @@ impl TextTokenizer {
     pub(crate) fn parse(
         file: &Path,
         bytes: &[u8],
-        config: &BertConfig,
+        architecture: &Architecture,
         lower_case: bool,
     ) -> Result<Self, ModelError> {
         let refuse = |reason: String| ModelError::Tokenizer {
@@ -71,10 +71,10 @@ impl TextTokenizer {
         let largest = tokenizer.get_vocab(true).into_values().max();
         match largest {
             None => return Err(refuse("it has no vocabulary".into())),
-            Some(id) if id as usize >= config.vocab_size => {
+            Some(id) if id as usize >= architecture.vocab_size() => {
                 return Err(refuse(format!(
                     "it knows the token id {id}, but the model has only {} words: they belong to different models",
-                    config.vocab_size
+                    architecture.vocab_size()
                 )));
             }
             Some(_) => {}
@@ -85,10 +85,13 @@ impl TextTokenizer {
                 .map_or(0, |processor| processor.added_tokens(pair))
         };
         let (specials_single, specials_pair) = (specials(false), specials(true));
+        let (usual_single, usual_pair) = architecture.special_tokens();
         if specials_single == 0 || specials_pair > SPECIAL_TOKENS_MAX || specials_single > SPECIAL_TOKENS_MAX
         {
             return Err(refuse(format!(
-                "it puts {specials_single} special tokens around a text and {specials_pair} around a pair, where BERT has 2 and 3"
+                "it puts {specials_single} special tokens around a text and {specials_pair} around a pair, where {} has \
+                 {usual_single} and {usual_pair}",
+                architecture.name()
             )));
         }
         Ok(Self {
@@ -97,8 +100,8 @@ impl TextTokenizer {
             specials_pair,
             tokenizer,
             lower_case,
-            vocab_size: config.vocab_size,
-            type_vocab_size: config.type_vocab_size,
+            vocab_size: architecture.vocab_size(),
+            token_types: architecture.token_types(),
         })
     }
 
@@ -155,10 +158,10 @@ impl TextTokenizer {
                 self.vocab_size
             )));
         }
-        if let Some(kind) = types.iter().find(|&&kind| kind as usize >= self.type_vocab_size) {
+        if let Some(kind) = types.iter().find(|&&kind| kind as usize >= self.token_types) {
             return Err(self.refuse(format!(
                 "it made the token type {kind}, but the model has {} types",
-                self.type_vocab_size
+                self.token_types
             )));
         }
         if ids.len() > max_tokens {

@@ -231,14 +231,14 @@ impl Run<'_> {
 
     /// Texts whose activations fit into the memory beside weights, gradient and moments.
     fn chunk_within(&self, policy: &Learning) -> usize {
-        let config = self.encoder.config();
+        let architecture = self.encoder.architecture();
         let tokens = policy.training.passage_tokens as u64;
-        let (hidden, layers) = (config.hidden_size as u64, config.num_hidden_layers as u64);
+        let (hidden, layers) = (architecture.dimension() as u64, architecture.layers() as u64);
         // In f32: about 16 vectors of the hidden size a token and layer, the wide ones of the feed-forward counted as
         // four each, and the attention's weights of every head.
-        let heads = config.num_attention_heads as u64;
+        let heads = architecture.heads() as u64;
         let each = 4 * layers * tokens * (16 * hidden + heads * tokens);
-        let weights = 4 * 4 * (config.vocab_size as u64 * hidden + layers * 12 * hidden * hidden);
+        let weights = 4 * 4 * architecture.parameters();
         let fits = policy.memory.saturating_sub(weights) / each.max(1);
         (fits as usize).clamp(1, policy.training.chunk)
     }

@@ -8,8 +8,8 @@ use super::TrainingError;
 use super::trainer::Report;
 use crate::encoder::folder::{LayerMix, TRAINED, Trained as TrainedFile};
 use crate::encoder::model::{sync_folders, write_durably};
-use crate::encoder::weights::Weights;
-use crate::encoder::{Encoder, ModelError, Pooling};
+use crate::encoder::weights::serialize;
+use crate::encoder::{Encoder, ModelError, Pooling, Weights};
 
 /// The outcome of a run: weights and what is to be known of them.
 pub struct Trained {
@@ -61,11 +61,9 @@ impl Trained {
             layers: self.layers.clone(),
             ..self.base.settings().clone()
         };
-        let config = self.base.config();
         let bytes = |weights: &Weights| {
             let file = folder.join("model.safetensors");
-            weights
-                .serialize(config)
+            serialize(weights.tensors())
                 .map_err(|reason| TrainingError::Model(ModelError::WeightsHeader { file, reason }))
         };
         put("model.safetensors".into(), &bytes(&self.passages)?)?;
@@ -74,7 +72,7 @@ impl Trained {
         }
         let mean = settings.pooling == Pooling::Mean;
         let pooling = json!({
-            "word_embedding_dimension": config.hidden_size,
+            "word_embedding_dimension": self.base.dimension(),
             "pooling_mode_cls_token": !mean,
             "pooling_mode_mean_tokens": mean,
             "pooling_mode_max_tokens": false,

@@ -21,10 +21,10 @@ use super::tower::{Side, SideDropout, Tower};
 use super::trained::Trained;
 use super::validation;
 use super::watch::{Validation, Watch};
-use crate::encoder::Encoder;
 use crate::encoder::folder::LayerMix;
 use crate::encoder::lanes::Isa;
 use crate::encoder::tokens::Tokens;
+use crate::encoder::{Encoder, Weights};
 
 const QUESTIONS: u64 = 11;
 const PASSAGES: u64 = 12;
@@ -236,14 +236,19 @@ impl<'a> Run<'a> {
         let (encoder, options) = (trainer.encoder, &trainer.options);
         let (question_head, passage_head) = heads(options.method, encoder, options.token_vectors);
         let towers = pool.install(|| {
-            let tower = |weights: &_| Tower::new(Network::new(Isa::detect(), encoder.config(), weights));
+            let tower = |weights: &Weights| match weights {
+                Weights::Bert(weights) => Ok(Tower::new(Network::new(Isa::detect(), weights))),
+                Weights::T5(_) => Err(TrainingError::Architecture {
+                    name: encoder.architecture().name(),
+                }),
+            };
             let passages = encoder.weights();
-            let mut towers = vec![tower(&passages)];
+            let mut towers = vec![tower(&passages)?];
             if !options.tied {
-                towers.push(tower(&encoder.question_weights().unwrap_or(passages)));
+                towers.push(tower(&encoder.question_weights().unwrap_or(passages))?);
             }
-            towers
-        });
+            Ok::<_, TrainingError>(towers)
+        })?;
         let mix = match options.method {
             Method::ScalarMix => vec![[0.0; 3]; encoder.settings().layers.len()],
             _ => Vec::new(),
@@ -526,6 +531,7 @@ impl<'a> Run<'a> {
         };
         let (parameters, mix): (Vec<Vec<f32>>, Vec<f64>) = self.best.clone().unwrap_or_else(last);
         let layout = &self.towers[0].network.layout;
+        let weights = |parameters: &Vec<f32>| Weights::Bert(layout.weights(parameters));
         let layers = &encoder.settings().layers;
         let method = self.trainer.options.method;
         let mix = match method {
@@ -538,8 +544,8 @@ impl<'a> Run<'a> {
         };
         Trained {
             base: encoder.clone(),
-            passages: layout.weights(&parameters[0]),
-            questions: parameters.get(1).map(|parameters| layout.weights(parameters)),
+            passages: weights(&parameters[0]),
+            questions: parameters.get(1).map(weights),
             mix: mix.map(|weights| LayerMix {
                 layers: layers.clone(),
                 weights,

@@ -6,6 +6,7 @@
 
 mod folders;
 mod identity;
+mod models;
 mod numbers;
 mod runs;
 
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use stratal::encoder::{
-    Embeddings, EncodeOptions, Encoder, EncoderSettings, ModelError, Passage, Pooling, Template,
+    Architecture, Embeddings, EncodeOptions, Encoder, EncoderSettings, ModelError, Passage, Pooling, Template,
 };
 use tempfile::TempDir;
 

@@ -1,5 +1,6 @@
 //! The derivative of attention for one text.
 
+use crate::encoder::attention::Heads;
 use crate::encoder::elementwise::exponentials;
 use crate::encoder::lanes::Isa;
 use crate::encoder::matrix::{PLAIN, Panels, Rows, add_transposed_product, product};
@@ -31,18 +32,19 @@ impl Scratch {
 /// less than keeping `[heads, n, n]` of every text and layer.
 pub(super) fn backward(
     isa: Isa,
-    heads: usize,
-    size: usize,
+    shape: Heads<'_>,
     qkv: &[f32],
     gradient: &[f32],
     qkv_gradient: &mut [f32],
     s: &mut Scratch,
 ) {
-    let d = heads * size;
+    let Heads {
+        heads, size, factor, ..
+    } = shape;
+    let d = shape.width();
     let wide = 3 * d;
     let n = qkv.len() / wide;
     let stride = n.next_multiple_of(32);
-    let factor = 1.0 / (size as f32).sqrt();
     s.weights.resize(n * stride, 0.0);
     s.gradients.resize(n * stride, 0.0);
     s.sums.resize(n, 0.0);

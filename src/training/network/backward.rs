@@ -74,11 +74,8 @@ impl Network {
         hidden: &mut [f32],
         gradient: &mut [f32],
     ) {
-        let (d, wide, heads) = (
-            self.config.hidden_size,
-            self.config.intermediate_size,
-            self.config.num_attention_heads,
-        );
+        let (d, wide) = (self.config.hidden_size, self.config.intermediate_size);
+        let heads = self.config.heads();
         let isa = self.isa;
         let (packed, ranges) = (&self.layers[l], &self.layout.layers[l]);
         let tokens = pass.keys.len();
@@ -147,7 +144,7 @@ impl Network {
                 |scratch, (out, &start)| {
                     let qkv = &qkv[start * 3 * d..][..out.len()];
                     let context = &contexts[start * d..][..out.len() / 3];
-                    attention::backward(isa, heads, d / heads, qkv, context, out, scratch);
+                    attention::backward(isa, heads, qkv, context, out, scratch);
                 },
             );
         let qkv_sums: Vec<Vec<f32>> = (

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::encoder::forward::{AttentionScratch, BLOCK_ROWS, attention, dense};
+use crate::encoder::attention::{AttentionScratch, attention};
+use crate::encoder::forward::{BLOCK_ROWS, dense};
 use crate::encoder::matrix::{Finish, product};
 use crate::encoder::tokens::Tokens;
 use crate::training::random;
@@ -79,11 +80,8 @@ impl Network {
     }
 
     fn layer(&self, l: usize, slot: usize, drop: Drop, pass: &mut Pass) {
-        let (d, wide, heads) = (
-            self.config.hidden_size,
-            self.config.intermediate_size,
-            self.config.num_attention_heads,
-        );
+        let (d, wide) = (self.config.hidden_size, self.config.intermediate_size);
+        let heads = self.config.heads();
         let isa = self.isa;
         let eps = self.config.layer_norm_eps as f32;
         let (packed, ranges) = (&self.layers[l], &self.layout.layers[l]);
@@ -117,7 +115,7 @@ impl Network {
                 || AttentionScratch::new(isa),
                 |scratch, (context, &start)| {
                     let qkv = &qkv[start * 3 * d..][..context.len() * 3];
-                    attention(isa, heads, d / heads, qkv, context, scratch);
+                    attention(isa, heads, qkv, context, scratch);
                 },
             );
         (

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-use crate::encoder::config::BertConfig;
-use crate::encoder::weights::{LayerWeights, LinearWeights, NormWeights, Weights};
+use crate::encoder::BertConfig;
+use crate::encoder::bert::{BertWeights, LayerWeights};
+use crate::encoder::weights::{LinearWeights, NormWeights};
 
 /// The ranges of all tensors. A weight is `[output, input]`, row-major, as PyTorch has it.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
+    pub config: BertConfig,
     pub words: Range<usize>,
     pub positions: Range<usize>,
     pub types: Range<usize>,
@@ -84,6 +86,7 @@ impl Layout {
             })
             .collect();
         Layout {
+            config: config.clone(),
             words,
             positions,
             types,
@@ -94,7 +97,7 @@ impl Layout {
     }
 
     /// The parameters of a model in this order.
-    pub fn flatten(&self, weights: &Weights) -> Vec<f32> {
+    pub fn flatten(&self, weights: &BertWeights) -> Vec<f32> {
         let mut flat = Vec::with_capacity(self.len);
         flat.extend_from_slice(&weights.words);
         flat.extend_from_slice(&weights.positions);
@@ -120,7 +123,7 @@ impl Layout {
     }
 
     /// The model whose parameters lie in `flat`.
-    pub fn weights(&self, flat: &[f32]) -> Weights {
+    pub fn weights(&self, flat: &[f32]) -> BertWeights {
         let norm = |ranges: &NormRanges| NormWeights {
             scale: flat[ranges.scale.clone()].to_vec(),
             shift: flat[ranges.shift.clone()].to_vec(),
@@ -146,7 +149,8 @@ impl Layout {
             down: part(&layer.down, 0, 1),
             output_norm: norm(&layer.output_norm),
         });
-        Weights {
+        BertWeights {
+            config: self.config.clone(),
             words: flat[self.words.clone()].to_vec(),
             positions: flat[self.positions.clone()].to_vec(),
             types: flat[self.types.clone()].to_vec(),

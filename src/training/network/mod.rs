@@ -17,11 +17,11 @@ mod tests;
 
 use rayon::prelude::*;
 
-use crate::encoder::config::BertConfig;
+use crate::encoder::BertConfig;
+use crate::encoder::bert::BertWeights;
 use crate::encoder::lanes::Isa;
 use crate::encoder::matrix::{Panels, Rows};
 use crate::encoder::tokens::Tokens;
-use crate::encoder::weights::Weights;
 
 pub(crate) use self::by_text as cut_by_text;
 pub(crate) use dropout::Dropout;
@@ -79,7 +79,8 @@ impl Packed {
 }
 
 impl Network {
-    pub fn new(isa: Isa, config: &BertConfig, weights: &Weights) -> Network {
+    pub fn new(isa: Isa, weights: &BertWeights) -> Network {
+        let config = &weights.config;
         let layout = Layout::new(config);
         let layers = layout.layers.iter().map(|_| PackedLayer {
             qkv: Packed::new(isa),

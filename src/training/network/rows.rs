@@ -4,6 +4,7 @@
 //! set, and without fused operations all of them round alike.
 
 use crate::encoder::config::Activation;
+pub(super) use crate::encoder::elementwise::add;
 use crate::encoder::elementwise::{activate, exp, load_part, normal_tail};
 use crate::encoder::lanes::{Lanes, dispatch};
 
@@ -244,17 +245,5 @@ unsafe fn softmax_backward_body<L: Lanes>(
         for i in 0..n {
             g[i] = factor * p[i] * (g[i] - mean);
         }
-    }
-}
-
-dispatch! {
-    /// Adds `b` to `a`.
-    add = add_body(a: &mut [f32], b: &[f32])
-}
-
-#[inline(always)]
-unsafe fn add_body<L: Lanes>(a: &mut [f32], b: &[f32]) {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a += b;
     }
 }

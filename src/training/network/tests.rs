@@ -3,7 +3,7 @@ use serde::Deserialize;
 use super::*;
 use crate::encoder::config::Activation;
 use crate::encoder::tests::{random_weights, texts, tiny};
-use crate::encoder::{Encoder, Pooling};
+use crate::encoder::{Encoder, Pooling, Weights};
 
 #[derive(Deserialize)]
 struct Fixtures {
@@ -78,8 +78,11 @@ fn gradients_of_all_parameters_are_pytorchs() {
             truncated: false,
         })
         .collect();
+    let Weights::Bert(weights) = encoder.weights() else {
+        unreachable!("the fixture is a BERT")
+    };
     for isa in Isa::available() {
-        let network = Network::new(isa, encoder.config(), &encoder.weights());
+        let network = Network::new(isa, &weights);
         for want in &case.cases {
             let head = Head::Layers {
                 layers: case.layers.clone(),
@@ -139,7 +142,7 @@ fn gradients_are_slopes_for_every_activation_with_and_without_dropout() {
     };
     for activation in [Activation::Gelu, Activation::GeluNew, Activation::Relu] {
         let config = BertConfig { activation, ..tiny() };
-        let mut network = Network::new(Isa::detect(), &config, &random_weights(&config));
+        let mut network = Network::new(Isa::detect(), &random_weights(&config));
         let weights: Vec<f32> = (0..4 * config.hidden_size)
             .map(|i| ((i * 37 % 11) as f32 - 5.0) / 5.0)
             .collect();
@@ -179,7 +182,7 @@ fn gradients_are_slopes_for_every_activation_with_and_without_dropout() {
 #[test]
 fn chunks_of_a_batch_give_the_gradient_of_the_whole() {
     let config = tiny();
-    let network = Network::new(Isa::detect(), &config, &random_weights(&config));
+    let network = Network::new(Isa::detect(), &random_weights(&config));
     let texts = texts(&[5, 130, 17, 1, 60, 33]);
     let keys: Vec<u64> = (10..16).collect();
     let d = config.hidden_size;
@@ -257,7 +260,7 @@ fn the_number_of_threads_changes_no_bit() {
             .build()
             .unwrap();
         pool.install(|| {
-            let network = Network::new(Isa::detect(), &config, &random_weights(&config));
+            let network = Network::new(Isa::detect(), &random_weights(&config));
             gradient(&network, &head, &refs(&texts), None, &weights).1
         })
     };

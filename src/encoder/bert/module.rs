@@ -1,8 +1,8 @@
 //! BERT in burn: the definition of the model, on any of burn's devices.
 //!
 //! Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019); layer norms after each
-//! residual sum. Training works on this definition; encoding on the CPU takes [`super::forward`], which
-//! computes the same function on slices, and a test holds the two together.
+//! residual sum. Encoding on the CPU takes [`super::packed`], and training a network of its own on slices; tests hold
+//! both to this definition.
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
@@ -11,8 +11,9 @@ use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use super::config::{Activation, BertConfig};
-use super::weights::{LayerWeights, LinearWeights, NormWeights, Weights};
+use super::super::config::Activation;
+use super::super::weights::{LinearWeights, NormWeights};
+use super::{BertConfig, BertWeights, LayerWeights};
 
 /// A BERT encoder as a module of burn, made by `Encoder::module`.
 #[derive(Module, Debug)]
@@ -37,7 +38,8 @@ struct BertLayer {
 
 impl Bert {
     /// The model with the weights of a folder, on `device`.
-    pub(crate) fn new(config: &BertConfig, weights: &Weights, device: &Device) -> Self {
+    pub(crate) fn new(weights: &BertWeights, device: &Device) -> Self {
+        let config = &weights.config;
         let d = config.hidden_size;
         let embedding = |values: &[f32]| {
             let rows = values.len() / d;

@@ -1,0 +1,409 @@
+//! Networks of other kinds and shapes than the first fixture's, held to the reference implementation.
+
+use super::*;
+
+const ALL: [&str; 5] = ["t5-relu", "t5-gated", "mt5", "bert-odd", "retromae"];
+const T5: [&str; 3] = ["t5-relu", "t5-gated", "mt5"];
+
+/// A copy of one of the models that a test may mangle.
+fn named(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let models = fixtures().join("models");
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(models.join(name).join(file), folder.path().join(file)).unwrap();
+    }
+    let tokenizer = match T5.contains(&name) {
+        true => models.join("t5-tokenizer.json"),
+        false => fixtures().join("bert/tokenizer.json"),
+    };
+    fs::copy(tokenizer, folder.path().join("tokenizer.json")).unwrap();
+    folder
+}
+
+fn expected_of(name: &str) -> Value {
+    let file = fixtures().join("models").join(name).join("expected.json");
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+/// Changes the values of all tensors whose names hold `part`.
+fn scale(folder: &Path, part: &str, change: impl Fn(f32) -> f32) {
+    let file = folder.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..end]).unwrap();
+    let mut changed = 0;
+    for (name, tensor) in header.as_object().unwrap() {
+        if !name.contains(part) {
+            continue;
+        }
+        let offsets: [usize; 2] = serde_json::from_value(tensor["data_offsets"].clone()).unwrap();
+        for value in bytes[end + offsets[0]..end + offsets[1]].chunks_exact_mut(4) {
+            let new = change(f32::from_le_bytes(value.try_into().unwrap()));
+            value.copy_from_slice(&new.to_le_bytes());
+            changed += 1;
+        }
+    }
+    assert!(changed > 0, "no tensor {part}");
+    fs::write(file, bytes).unwrap();
+}
+
+/// Changes the header of the weights file as text; the change must keep its length.
+fn rename(folder: &Path, from: &str, to: &str) {
+    assert_eq!(from.len(), to.len());
+    let file = folder.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..end].to_vec()).unwrap();
+    assert!(header.contains(from), "{header}");
+    bytes[8..end].copy_from_slice(header.replace(from, to).as_bytes());
+    fs::write(file, bytes).unwrap();
+}
+
+// B78
+#[test]
+fn hidden_states_and_means_are_the_references() {
+    for name in ALL {
+        let (folder, expected) = (named(name), expected_of(name));
+        let every = expected["every"].as_u64().unwrap() as usize;
+        let encoder = Encoder::from_folder(folder.path()).unwrap();
+        let layers = encoder.architecture().layers();
+        assert_eq!(encoder.settings().pooling, Pooling::Mean);
+        assert_eq!(encoder.settings().layers, [layers]);
+        let samples = expected["samples"].as_array().unwrap();
+        for sample in samples {
+            let text = sample["text"].as_str().unwrap();
+            let states = encoder.hidden_states(Passage { title: None, text }).unwrap();
+            let wanted = sample["states"].as_array().unwrap();
+            assert_eq!(states.len(), wanted.len(), "{name}");
+            let tokens = sample["ids"].as_array().unwrap().len();
+            assert_eq!(states[0].len(), tokens * encoder.dimension(), "{name} {text}");
+            for (state, wanted) in states.iter().zip(wanted) {
+                let got: Vec<f32> = state.iter().copied().step_by(every).collect();
+                close(&got, &floats(wanted), 1e-4);
+            }
+        }
+        // All layers at once, all texts in one batch.
+        let texts: Vec<&str> = samples.iter().map(|s| s["text"].as_str().unwrap()).collect();
+        let got = documents(&encoder.layers(0..=layers), &texts).unwrap();
+        assert_eq!((got.n, got.m), (texts.len(), layers + 1));
+        for (i, sample) in samples.iter().enumerate() {
+            let wanted: Vec<f32> = sample["means"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .flat_map(floats)
+                .collect();
+            close(got.of(i), &wanted, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn a_t5_obeys_layers_threads_limits_and_prompts_as_a_bert_does() {
+    let folder = named("t5-relu");
+    let encoder = Encoder::from_folder(folder.path()).unwrap().layers([3, 0, 2]);
+    let texts: Vec<String> = (0..120)
+        .map(|i| "the tree keeps its leaves ".repeat(1 + i % 9))
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let with_threads = |n| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+        encoder.clone().pool(pool.into())
+    };
+    let together = documents(&with_threads(3), &texts).unwrap();
+    assert_eq!((together.m, together.dimension), (3, 18));
+    assert_eq!(documents(&with_threads(1), &texts).unwrap(), together);
+    for i in [0, 8, 119] {
+        assert_eq!(documents(&encoder, &[texts[i]]).unwrap().vectors, together.of(i));
+    }
+    let states = encoder
+        .hidden_states(Passage {
+            title: None,
+            text: texts[4],
+        })
+        .unwrap();
+    for (slot, layer) in [3, 0, 2].into_iter().enumerate() {
+        let state = &states[layer];
+        let tokens = (state.len() / 18) as f32;
+        let mean: Vec<f32> = (0..18)
+            .map(|i| state.iter().skip(i).step_by(18).sum::<f32>() / tokens)
+            .collect();
+        close(&together.of(4)[slot * 18..][..18], &mean, 1e-5);
+    }
+    // The limit counts </s>, which stays at the end; what is cut is told.
+    let short = encoder.clone().max_tokens(6);
+    let got = documents(&short, &[texts[8], "the tree keeps its leaves"]).unwrap();
+    assert_eq!(
+        (got.tokens.as_slice(), got.truncated.as_slice()),
+        (&[6, 6][..], &[true, false][..])
+    );
+    assert_eq!(got.of(0), got.of(1));
+    assert_eq!(encoder.settings().max_tokens, 512);
+    // The network has no longest text.
+    let long = "tree ".repeat(3000);
+    let got = documents(&encoder.clone().max_tokens(2500), &[&long]).unwrap();
+    assert_eq!((got.tokens[0], got.truncated[0]), (2500, true));
+    let query = encoder
+        .clone()
+        .prompts("log ", "")
+        .encode_queries(&["tree"])
+        .unwrap();
+    assert_eq!(
+        query.vectors,
+        documents(&encoder, &["log tree"]).unwrap().of(0)[..18]
+    );
+}
+
+#[test]
+fn a_t5_is_told_from_a_bert_and_described() {
+    let folder = named("t5-gated");
+    let encoder = Encoder::from_folder(folder.path()).unwrap();
+    assert!(matches!(encoder.architecture(), Architecture::T5(config) if config.gated));
+    let about = serde_json::to_value(encoder.describe()).unwrap();
+    assert_eq!(about["architecture"]["model_type"], "t5");
+    assert_eq!(about["architecture"]["d_kv"], 7);
+    let weights = fs::read(folder.path().join("model.safetensors")).unwrap();
+    let end = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    assert_eq!(about["parameters"], (weights.len() - end) / 4);
+    assert!(matches!(
+        encoder.module(&burn::tensor::Device::flex()),
+        Err(ModelError::Unsupported { .. })
+    ));
+    let segments = encoder
+        .clone()
+        .template(Template::TitleAndTextSegments)
+        .validate();
+    assert!(matches!(
+        segments,
+        Err(ModelError::Setting {
+            setting: "template",
+            ..
+        })
+    ));
+    // Whatever of its config changes a vector changes the identity.
+    let mut hashes = vec![encoder.identity().hash];
+    for (key, value) in [
+        ("layer_norm_epsilon", json!(1e-5)),
+        ("relative_attention_max_distance", json!(100)),
+        ("dense_act_fn", json!("relu")),
+    ] {
+        let folder = named("t5-gated");
+        edit(folder.path(), "config.json", key, value);
+        hashes.push(Encoder::from_folder(folder.path()).unwrap().identity().hash);
+    }
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 4);
+}
+
+#[test]
+fn an_architecture_that_is_not_known_is_refused_with_those_that_are() {
+    for kind in ["roberta", "umt5", "longt5", "xlm-roberta", ""] {
+        for name in ["t5-relu", "bert-odd"] {
+            let folder = named(name);
+            edit(folder.path(), "config.json", "model_type", json!(kind));
+            let error = refusal(folder.path()).to_string();
+            assert!(
+                error.contains(&format!("`{kind}`")) && error.contains("bert, t5 and mt5"),
+                "{error}"
+            );
+        }
+    }
+    // The right name on the wrong weights.
+    for (name, kind) in [("bert-odd", "t5"), ("t5-relu", "bert")] {
+        let folder = named(name);
+        edit(folder.path(), "config.json", "model_type", json!(kind));
+        assert!(matches!(refusal(folder.path()), ModelError::Json { .. }));
+    }
+}
+
+// B78
+#[test]
+fn what_a_t5s_config_asks_for_and_is_not_done_is_refused() {
+    for (key, value) in [
+        ("dense_act_fn", json!("silu")),
+        ("feed_forward_proj", json!("linear-gelu")),
+        ("is_decoder", json!(true)),
+    ] {
+        let folder = named("t5-relu");
+        edit(folder.path(), "config.json", key, value);
+        assert!(
+            matches!(refusal(folder.path()), ModelError::Unsupported { .. }),
+            "{key}"
+        );
+    }
+    for (key, value) in [
+        ("d_kv", json!(0)),
+        ("d_model", json!(-18)),
+        ("num_heads", json!(1.5)),
+        ("vocab_size", json!(u64::MAX)),
+        ("layer_norm_epsilon", json!("small")),
+        ("relative_attention_num_buckets", json!(3)),
+        ("relative_attention_max_distance", json!(2)),
+        ("d_ff", json!(null)),
+    ] {
+        let folder = named("t5-relu");
+        edit(folder.path(), "config.json", key, value);
+        let error = refusal(folder.path());
+        assert!(
+            matches!(error, ModelError::Json { .. }) && error.to_string().contains(key),
+            "{error}"
+        );
+    }
+}
+
+// B76
+#[test]
+fn a_config_that_lies_about_shapes_costs_no_memory_and_is_refused_with_both() {
+    let lies = [
+        ("t5-relu", "d_model", 1 << 24),
+        ("t5-relu", "d_kv", 6),
+        ("t5-relu", "num_heads", 1 << 24),
+        ("t5-relu", "num_layers", 4),
+        ("t5-relu", "d_ff", 36),
+        ("t5-relu", "vocab_size", 1 << 24),
+        ("t5-relu", "relative_attention_num_buckets", 16),
+        ("bert-odd", "num_hidden_layers", 1 << 24),
+        ("bert-odd", "vocab_size", 1 << 24),
+        ("bert-odd", "max_position_embeddings", 1 << 24),
+        ("retromae", "intermediate_size", 1 << 24),
+    ];
+    for (name, key, value) in lies {
+        let folder = named(name);
+        edit(folder.path(), "config.json", key, json!(value));
+        let error = refusal(folder.path());
+        let fits = matches!(
+            error,
+            ModelError::TensorShape { .. } | ModelError::TensorMissing { .. }
+        );
+        assert!(fits, "{name} {key}: {error}");
+    }
+    // Gated where the weights are not, and the other way round.
+    let folder = named("t5-relu");
+    edit(folder.path(), "config.json", "is_gated_act", json!(true));
+    assert!(refusal(folder.path()).to_string().contains("wi_0"));
+    let folder = named("t5-gated");
+    edit(folder.path(), "config.json", "is_gated_act", json!(false));
+    assert!(
+        refusal(folder.path())
+            .to_string()
+            .contains("DenseReluDense.wi.weight")
+    );
+}
+
+// B76
+#[test]
+fn every_tensor_that_is_missing_or_not_finite_is_named() {
+    for part in [
+        "shared.weight",
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        "encoder.block.2.layer.0.SelfAttention.v.weight",
+        "encoder.block.1.layer.1.DenseReluDense.wo.weight",
+        "encoder.block.1.layer.1.layer_norm.weight",
+        "encoder.final_layer_norm.weight",
+    ] {
+        let folder = named("t5-relu");
+        let other = format!("\"{}x", &part[..part.len() - 1]);
+        rename(folder.path(), &format!("\"{part}"), &other);
+        let error = refusal(folder.path());
+        assert!(
+            matches!(&error, ModelError::TensorMissing { tensor, .. } if part.ends_with(tensor.as_str())),
+            "{part}: {error}"
+        );
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let folder = named("t5-relu");
+            scale(folder.path(), part, |_| bad);
+            let error = refusal(folder.path());
+            assert!(
+                matches!(&error, ModelError::WeightNotFinite { tensor, .. } if tensor == part),
+                "{part}: {error}"
+            );
+        }
+    }
+    // What the encoder does not need may be anything: a decoder, a language model's head.
+    for (name, part) in [("t5-relu", "decoder.block"), ("retromae", "cls.predictions")] {
+        let (folder, whole) = (named(name), named(name));
+        scale(folder.path(), part, |_| f32::NAN);
+        let got = documents(&Encoder::from_folder(folder.path()).unwrap(), &["a tree"]).unwrap();
+        let want = documents(&Encoder::from_folder(whole.path()).unwrap(), &["a tree"]).unwrap();
+        assert_eq!(got, want);
+    }
+}
+
+// B76
+#[test]
+fn a_tokenizer_of_another_kind_of_model_is_refused() {
+    for name in ["retromae", "bert-odd"] {
+        let folder = named(name);
+        let other = named("t5-relu");
+        fs::copy(
+            other.path().join("tokenizer.json"),
+            folder.path().join("tokenizer.json"),
+        )
+        .unwrap();
+        let error = refusal(folder.path());
+        assert!(matches!(error, ModelError::Tokenizer { .. }), "{name}: {error}");
+    }
+    // Without its template a T5's texts would end without </s>.
+    let folder = named("t5-relu");
+    edit(folder.path(), "tokenizer.json", "post_processor", json!(null));
+    let error = refusal(folder.path()).to_string();
+    assert!(
+        error.contains("0 special tokens") && error.contains("T5 has 1 and 2"),
+        "{error}"
+    );
+}
+
+// B79
+#[test]
+fn feed_forward_values_past_what_half_precision_holds_are_finite_and_right() {
+    for (name, ups) in [
+        ("t5-relu", "DenseReluDense.wi"),
+        ("retromae", "intermediate.dense"),
+    ] {
+        let folder = named(name);
+        let whole = documents(
+            &Encoder::from_folder(folder.path()).unwrap(),
+            &["a tree keeps leaves"],
+        )
+        .unwrap();
+        // Powers of two through ReLU: the values between grow past 65,504, and the result stays to the bit.
+        scale(folder.path(), ups, |x| x * 65_536.0);
+        let downs = if name == "t5-relu" {
+            "DenseReluDense.wo"
+        } else {
+            "bert.encoder.layer.0.output.dense.weight"
+        };
+        scale(folder.path(), downs, |x| x / 65_536.0);
+        let got = documents(
+            &Encoder::from_folder(folder.path()).unwrap(),
+            &["a tree keeps leaves"],
+        )
+        .unwrap();
+        assert_eq!(got, whole, "{name}");
+    }
+    // Where even f32 ends, nothing comes out.
+    let folder = named("t5-gated");
+    scale(folder.path(), "DenseReluDense", |x| x * 1e20);
+    let encoder = Encoder::from_folder(folder.path()).unwrap();
+    assert!(matches!(
+        documents(&encoder, &["a tree"]),
+        Err(ModelError::VectorNotFinite { index: 0 })
+    ));
+}
+
+#[test]
+fn an_encoder_of_another_kind_stands_under_a_collection_and_comes_back() {
+    let folder = named("t5-gated");
+    let encoder = Encoder::from_folder(folder.path()).unwrap().layers([2, 1]);
+    let kept = tempfile::tempdir().unwrap();
+    encoder.copy_files_to(kept.path().join("copy")).unwrap();
+    let again = Encoder::from_folder(kept.path().join("copy"))
+        .unwrap()
+        .with_settings(encoder.settings().clone());
+    assert_eq!(again.identity(), encoder.identity());
+    assert_eq!(
+        documents(&again, &["a tree"]).unwrap(),
+        documents(&encoder, &["a tree"]).unwrap()
+    );
+}
