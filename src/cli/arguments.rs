@@ -1,5 +1,6 @@
 //! The command's arguments, typed.
 
+mod evaluating;
 mod learning;
 
 use std::path::PathBuf;
@@ -8,9 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{Element, Pooling, Similarity, Template};
 
+pub use evaluating::{Evaluate, SearchName};
 pub use learning::{
-    Evaluate, Layers, Learn, LearnArguments, LearningArguments, MetricName, NegativesName, PairArguments,
-    SearchName, Train, WhenName,
+    Layers, Learn, LearnArguments, LearningArguments, MetricName, NegativesName, PairArguments, Train,
+    WhenName,
 };
 
 const EXIT_CODES: &str = "\

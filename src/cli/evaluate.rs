@@ -1,95 +1,150 @@
 //! `evaluate`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::add::listen_for_interrupts;
 use super::arguments::{Evaluate, SearchName};
 use super::output::{Output, note};
-use super::train::{Pairs, dense, encoder_of, pairs, write};
+use super::searched::{Searched, Way, needed, rankings};
+use super::train::{Pairs, encoder_of, pairs, write};
 use super::{Failure, Outcome};
 use crate::evaluation::{
     DEPTHS, Difference, Figures, Ranking, Scores, figures, paired_bootstrap, scores, trec_run,
 };
+use crate::training::PairSet;
 use crate::{Encoder, EncoderSettings};
 
 /// Resamples of a comparison.
 const ROUNDS: usize = 10_000;
 
+/// A search's figures over one file of questions.
+#[derive(Serialize)]
+struct Found {
+    search: String,
+    figures: Figures,
+    #[serde(skip)]
+    scores: Vec<Scores>,
+}
+
 pub fn evaluate(arguments: &Evaluate, output: &mut Output) -> Outcome {
     let pairs = pairs(&arguments.pairs)?;
+    let mut also = Vec::new();
+    for file in &arguments.also {
+        let mut set = pairs.set.clone();
+        set.retain(|_, _| false);
+        set.read_questions(file)?;
+        also.push(set);
+    }
+    let sets: Vec<&PairSet> = std::iter::once(&pairs.set).chain(&also).collect();
     let cancel = Arc::new(AtomicBool::new(false));
     listen_for_interrupts(&cancel)?;
-    let k = arguments.k.max(1);
-    let words = || Ranking::bm25(&pairs.set, k);
-    let mut name = "bm25".to_owned();
-    let ranking = match arguments.search {
-        SearchName::Bm25 => words(),
-        search => {
-            let encoder = encoder_of(&arguments.encoder, &pairs)?;
-            name = encoder.identity().to_string();
-            let found = dense(&encoder, &pairs, &pairs.set, k, &cancel)?;
-            match search {
-                SearchName::Fused => found.fused(&words(), k)?,
-                _ => found,
-            }
-        }
+    let ways = Way::of(arguments);
+    let needed = needed(&ways, arguments);
+    let by_encoder = needed.contains(&SearchName::Dense) || needed.contains(&SearchName::Tokens);
+    let encoder = match by_encoder {
+        true => Some(encoder_of(&arguments.encoder, &pairs)?),
+        false => None,
     };
-    let own = scores(&pairs.set, &ranking);
-    let found = figures(&own, k);
-    if let Some(file) = &arguments.run {
-        let tag: String = name.chars().filter(|c| !c.is_whitespace()).collect();
-        write(file, trec_run(&pairs.set, &ranking, &tag).as_bytes())?;
-    }
-    let compared = match &arguments.against {
-        Some(folder) => Some(against(folder, arguments, &pairs, &own, &cancel)?),
+    let other = match &arguments.against {
+        Some(folder) => Some(against(folder, arguments, &pairs, &cancel)?),
         None => None,
     };
-    if arguments.json {
-        let against = compared.as_ref().map(|(name, figures, top_5, mrr)| {
-            json!({ "encoder": name, "figures": figures, "top_5_gain": top_5, "mrr_10_gain": mrr })
-        });
-        return output.json(&json!({
-            "encoder": name,
-            "passages": pairs.set.passages().len(),
-            "figures": found,
-            "against": against,
-        }));
+    let name = match &encoder {
+        Some(encoder) => encoder.identity().to_string(),
+        None => "bm25".to_owned(),
+    };
+    let k = arguments.k.max(1);
+    let deep = rankings(&needed, &sets, encoder.as_ref(), &pairs, arguments, &cancel)?;
+    let mut all = Vec::new();
+    for (at, (set, deep)) in sets.iter().zip(&deep).enumerate() {
+        let rankings: Vec<Ranking> =
+            (ways.iter().map(|way| way.ranking(deep, k))).collect::<Result<_, _>>()?;
+        if let (Some(file), 0) = (&arguments.run, at) {
+            let tag: String = name.chars().filter(|c| !c.is_whitespace()).collect();
+            write(file, trec_run(set, &rankings[0], &tag).as_bytes())?;
+        }
+        let found: Vec<Found> = (ways.iter().zip(&rankings))
+            .map(|(way, ranking)| {
+                let scores = scores(set, ranking);
+                Found {
+                    search: way.name.clone(),
+                    figures: figures(&scores, k),
+                    scores,
+                }
+            })
+            .collect();
+        let compared = match &other {
+            Some((encoder, vectors)) => Some(compare(encoder, vectors, set, &found[0].scores, k)?),
+            None => None,
+        };
+        all.push((set.questions().len(), found, compared));
     }
-    table(&name, &found, output)?;
-    if let Some((name, figures, top_5, mrr)) = &compared {
-        table(name, figures, output)?;
-        for (what, gain) in [("top-5", top_5), ("MRR@10", mrr)] {
-            output.line(&format!(
-                "{what}: {:+.2} points, 95% of resamples by article within {:+.2} and {:+.2}, not better in {:.1}%",
-                100.0 * gain.mean,
-                100.0 * gain.low,
-                100.0 * gain.high,
-                100.0 * gain.p
-            ))?;
+    if arguments.json {
+        let of = |(_, found, compared): &(usize, Vec<Found>, Option<Compared>)| json!({ "figures": found[0].figures, "searches": found, "against": compared });
+        let mut whole = of(&all[0]);
+        let also = arguments.also.iter().zip(&all[1..]).map(|(file, one)| {
+            let mut object = of(one);
+            object["questions"] = json!(file);
+            object
+        });
+        whole["also"] = also.collect();
+        whole["encoder"] = json!(name);
+        whole["passages"] = json!(pairs.set.passages().len());
+        return output.json(&whole);
+    }
+    let passages = pairs.set.passages().len();
+    let files = std::iter::once(None).chain(arguments.also.iter().map(Some));
+    for (file, (questions, found, compared)) in files.zip(&all) {
+        if let Some(file) = file {
+            output.line(&format!("\n{}: {questions} questions", file.display()))?;
+        }
+        for one in found {
+            let title = match one.search.as_str() {
+                "dense" => &name,
+                search => search,
+            };
+            table(title, &one.figures, output)?;
+        }
+        if let Some(compared) = compared {
+            table(&compared.encoder, &compared.figures, output)?;
+            let gains = [("top-5", compared.top_5_gain), ("MRR@10", compared.mrr_10_gain)];
+            for (what, gain) in gains {
+                output.line(&format!(
+                    "{what}: {:+.2} points, 95% of resamples by article within {:+.2} and {:+.2}, not better in {:.1}%",
+                    100.0 * gain.mean,
+                    100.0 * gain.low,
+                    100.0 * gain.high,
+                    100.0 * gain.p
+                ))?;
+            }
         }
     }
     output.flush()?;
-    note(&format!(
-        "{} questions over {} passages",
-        found.questions,
-        pairs.set.passages().len()
-    ));
+    note(&format!("{} questions over {passages} passages", all[0].0));
     Ok(())
 }
 
-type Compared = (String, Figures, Difference, Difference);
+/// What another encoder finds, and by how much the first search is better.
+#[derive(Serialize)]
+struct Compared {
+    encoder: String,
+    figures: Figures,
+    top_5_gain: Difference,
+    mrr_10_gain: Difference,
+}
 
-/// What another encoder finds under the same settings, and by how much the first is better.
-fn against(
-    folder: &std::path::Path,
+/// Another encoder under the settings of the first, with its vectors of the passages.
+fn against<'a>(
+    folder: &Path,
     arguments: &Evaluate,
-    pairs: &Pairs,
-    own: &[Scores],
+    pairs: &'a Pairs,
     cancel: &AtomicBool,
-) -> Result<Compared, Failure> {
+) -> Result<(Encoder, Searched<'a>), Failure> {
     let other = Encoder::from_folder(folder)?;
     let settings = EncoderSettings {
         name: other.settings().name.clone(),
@@ -97,20 +152,28 @@ fn against(
         ..encoder_of(&arguments.encoder, pairs)?.settings().clone()
     };
     let other = other.with_settings(settings);
-    let ranking = dense(&other, pairs, &pairs.set, arguments.k, cancel)?;
-    let theirs = scores(&pairs.set, &ranking);
+    let vectors = Searched::vectors(&other, pairs, &pairs.set, cancel)?;
+    Ok((other, vectors))
+}
+
+fn compare(
+    other: &Encoder,
+    vectors: &Searched<'_>,
+    set: &PairSet,
+    own: &[Scores],
+    k: usize,
+) -> Result<Compared, Failure> {
+    let theirs = scores(set, &vectors.ranking(set, k)?);
     let gain = |f: &dyn Fn(&Scores) -> f64| {
         let values = |scores: &[Scores]| scores.iter().map(f).collect::<Vec<f64>>();
-        paired_bootstrap(&pairs.set, &values(&theirs), &values(own), ROUNDS, 0)
+        paired_bootstrap(set, &values(&theirs), &values(own), ROUNDS, 0)
     };
-    let top_5 = gain(&|score| f64::from(u8::from((1..=5).contains(&score.gold_rank))));
-    let mrr = gain(&|score| score.mrr_10);
-    Ok((
-        other.identity().to_string(),
-        figures(&theirs, arguments.k),
-        top_5,
-        mrr,
-    ))
+    Ok(Compared {
+        encoder: other.identity().to_string(),
+        figures: figures(&theirs, k),
+        top_5_gain: gain(&|score| f64::from(u8::from((1..=5).contains(&score.gold_rank)))),
+        mrr_10_gain: gain(&|score| score.mrr_10),
+    })
 }
 
 fn table(name: &str, figures: &Figures, output: &mut Output) -> Outcome {

@@ -12,6 +12,7 @@ mod output;
 mod plot;
 mod reembed;
 mod search;
+mod searched;
 mod select;
 mod train;
 mod transfer;

@@ -11,9 +11,9 @@ use serde_json::json;
 use super::add::{encoder, listen_for_interrupts};
 use super::arguments::{NegativesName, PairArguments, Train};
 use super::output::{Output, bar, counted, note, seconds};
+use super::searched::Searched;
 use super::{Failure, Outcome, collection};
-use crate::encoder::EncodeOptions;
-use crate::evaluation::{Ranking, loss_curve};
+use crate::evaluation::{Bm25, loss_curve};
 use crate::training::{
     Observer, PairSet, StepReport, Temperatures, Trainer, TrainingError, TrainingOptions, Validation,
 };
@@ -72,34 +72,6 @@ pub fn encoder_of(arguments: &super::arguments::EncoderArguments, pairs: &Pairs)
     }
 }
 
-/// A ranking by the encoder: through the collection if it holds that encoder's vectors, else all is encoded.
-pub fn dense(
-    encoder: &Encoder,
-    pairs: &Pairs,
-    set: &PairSet,
-    k: usize,
-    cancel: &AtomicBool,
-) -> Result<Ranking, Failure> {
-    if let Some(collection) = &pairs.collection
-        && collection.has_encoder()
-        && collection.encoder()?.identity().hash == encoder.identity().hash
-    {
-        return Ok(Ranking::of_collection(collection, set, k)?);
-    }
-    let progress = bar(
-        "encoding {bar:30} {pos}/{len} passages",
-        set.passages().len() as u64,
-    );
-    let tell = |done: usize, _| progress.set_position(done as u64);
-    let options = EncodeOptions {
-        progress: Some(&tell),
-        cancel: Some(cancel),
-    };
-    let ranking = Ranking::dense(encoder, set, k, &options);
-    progress.finish_and_clear();
-    Ok(ranking?)
-}
-
 pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
     let begun = Instant::now();
     let occupied = std::fs::read_dir(&arguments.output).is_ok_and(|mut entries| entries.next().is_some());
@@ -125,12 +97,12 @@ pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
     };
     if options.hard_negatives > 0 && arguments.negatives != NegativesName::Given {
         let mut train = std::mem::take(&mut pairs.set);
+        let searched = match arguments.negatives {
+            NegativesName::Bm25 => Searched::Words(Bm25::of(&train)),
+            _ => Searched::vectors(&encoder, &pairs, &train, &cancel)?,
+        };
         for set in std::iter::once(&mut train).chain(&mut validation) {
-            let depth = DEPTH_FACTOR * options.negative_pool;
-            let ranking = match arguments.negatives {
-                NegativesName::Bm25 => Ranking::bm25(set, depth),
-                _ => dense(&encoder, &pairs, set, depth, &cancel)?,
-            };
+            let ranking = searched.ranking(set, DEPTH_FACTOR * options.negative_pool)?;
             let mined = set.mine_negatives(&ranking.places(), options.negative_pool)?;
             note(&format!(
                 "{} for {}, {} passed over for holding an answer",
@@ -139,6 +111,7 @@ pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
                 mined.with_answer
             ));
         }
+        drop(searched);
         pairs.set = train;
     }
     let told = Told::new(arguments.json);

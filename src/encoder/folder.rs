@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::ModelError;
 use super::architecture::Architecture;
 use super::batch::Embeddings;
+use super::late::LateInteraction;
 use super::settings::{EncoderSettings, Pooling, Template};
 
 /// Files of a folder that change a vector; others (README, vocab.txt, ONNX exports) are left alone.
@@ -32,6 +33,8 @@ pub(crate) struct Trained {
     pub question_encoder: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mix: Option<LayerMix>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_interaction: Option<LateInteraction>,
 }
 
 /// A passage's vector as a weighted sum of those of several layers.
@@ -101,6 +104,7 @@ pub(crate) struct Folder {
     /// The weights of the questions' own encoder: their file and its bytes.
     pub question_weights: Option<(PathBuf, Vec<u8>)>,
     pub mix: Option<LayerMix>,
+    pub late: Option<LateInteraction>,
 }
 
 /// A pooling that a folder asks for and that is not supported: the file and the mode's name.
@@ -184,13 +188,14 @@ impl Folder {
             passage_prompt,
         };
         let trained = read_trained(path, &architecture, &mut files)?;
-        let (mut question_weights, mut mix) = (None, None);
+        let (mut question_weights, mut mix, mut late) = (None, None, None);
         if let Some(trained) = trained {
             settings = EncoderSettings {
                 name: settings.name,
                 ..trained.settings
             };
             mix = trained.mix;
+            late = trained.late_interaction;
             refused_pooling = None;
             if let Some(folder) = trained.question_encoder {
                 let name = Path::new(&folder).join(WEIGHTS);
@@ -202,6 +207,7 @@ impl Folder {
             path: path.to_path_buf(),
             question_weights,
             mix,
+            late,
             files,
             architecture,
             limits,

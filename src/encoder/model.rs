@@ -14,6 +14,7 @@ use super::batch::{self, Embeddings, EncodeOptions, Passage};
 use super::bert::Bert;
 use super::folder::{Folder, LayerMix, LengthLimits, RefusedPooling};
 use super::lanes::Isa;
+use super::late::LateInteraction;
 use super::settings::{EncoderSettings, Identity, Pooling, Template};
 use super::tokens::{TextTokenizer, Tokens};
 
@@ -56,6 +57,7 @@ struct Model {
     /// The questions' own encoder, where it was trained apart.
     questions: Option<QuestionModel>,
     mix: Option<LayerMix>,
+    late: Option<LateInteraction>,
     own_pool: OnceLock<Result<Arc<ThreadPool>, String>>,
 }
 
@@ -137,6 +139,7 @@ impl Encoder {
                 architecture: folder.architecture,
                 questions,
                 mix: folder.mix,
+                late: folder.late,
                 own_pool: OnceLock::new(),
             }),
         })
@@ -340,6 +343,34 @@ impl Encoder {
         Ok(states)
     }
 
+    /// The last layer's states `[tokens, D]` of one text, by the questions' encoder and prompt if it is a question.
+    pub(crate) fn last_states(&self, text: Passage<'_>, question: bool) -> Result<Vec<f32>, ModelError> {
+        self.validate()?;
+        let (s, model) = (&self.settings, &self.model);
+        let own = model.questions.as_ref().filter(|_| question);
+        let packed = own.map_or(&model.packed, |questions| &questions.packed);
+        let prompt = match question {
+            true => &s.query_prompt,
+            false => &s.passage_prompt,
+        };
+        let tokens = self
+            .tokens(prompt, text.title, text.text)?
+            .ok_or(ModelError::EmptyText { index: 0 })?;
+        let last = model.architecture.layers();
+        let mut states = Vec::new();
+        packed.hidden_states(&[&tokens], last, &mut packed.scratch(), |layer, all| {
+            if layer == last {
+                states = all.to_vec();
+            }
+        });
+        Ok(states)
+    }
+
+    /// How token vectors make a score, where the encoder was trained for it.
+    pub fn late_interaction(&self) -> Option<LateInteraction> {
+        self.model.late
+    }
+
     /// The model as a module of burn on `device`, with a copy of the weights.
     ///
     /// Its hidden states are those of [`Encoder::hidden_states`], up to rounding. On the CPU burn works in the rayon
@@ -499,7 +530,7 @@ impl Encoder {
         })
     }
 
-    fn threads(&self) -> Result<&Arc<ThreadPool>, ModelError> {
+    pub(crate) fn threads(&self) -> Result<&Arc<ThreadPool>, ModelError> {
         if let Some(pool) = &self.pool {
             return Ok(pool);
         }

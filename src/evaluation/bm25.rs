@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::training::words;
+use crate::training::{PairSet, words};
 
 const K1: f64 = 1.2;
 const B: f64 = 0.75;
@@ -34,6 +34,14 @@ fn terms(text: &str) -> impl Iterator<Item = String> {
 }
 
 impl Bm25 {
+    /// Indexes titles and texts of a set's passages.
+    pub fn of(set: &PairSet) -> Bm25 {
+        Bm25::new(set.passages().iter().map(|passage| {
+            let title = passage.title.as_deref().unwrap_or("");
+            format!("{title} {}", passage.text)
+        }))
+    }
+
     /// Indexes texts; a passage is known by its place.
     pub fn new<S: AsRef<str>>(texts: impl IntoIterator<Item = S>) -> Bm25 {
         let mut postings: HashMap<String, Vec<(u32, f32)>> = HashMap::new();

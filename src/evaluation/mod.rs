@@ -2,6 +2,7 @@
 
 mod bm25;
 mod figures;
+mod late;
 mod layers;
 mod picture;
 mod ranking;

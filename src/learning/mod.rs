@@ -7,6 +7,7 @@
 
 mod background;
 mod history;
+mod phases;
 mod policy;
 mod priority;
 mod questions;

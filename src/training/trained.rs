@@ -9,7 +9,7 @@ use super::trainer::Report;
 use crate::encoder::folder::{LayerMix, TRAINED, Trained as TrainedFile};
 use crate::encoder::model::{sync_folders, write_durably};
 use crate::encoder::weights::serialize;
-use crate::encoder::{Encoder, ModelError, Pooling, Weights};
+use crate::encoder::{Encoder, LateInteraction, ModelError, Pooling, Weights};
 
 /// The outcome of a run: weights and what is to be known of them.
 pub struct Trained {
@@ -17,6 +17,7 @@ pub struct Trained {
     pub(super) passages: Weights,
     pub(super) questions: Option<Weights>,
     pub(super) mix: Option<LayerMix>,
+    pub(super) late: Option<LateInteraction>,
     /// Layers that a passage keeps a vector of.
     pub(super) layers: Vec<usize>,
     pub(super) report: Report,
@@ -90,6 +91,7 @@ impl Trained {
             settings,
             question_encoder: self.questions.as_ref().map(|_| "questions".to_owned()),
             mix: self.mix.clone(),
+            late_interaction: self.late,
         };
         let trained = serde_json::to_vec_pretty(&trained)
             .map_err(|error| TrainingError::io("write", folder.join(TRAINED))(error.into()))?;

@@ -24,7 +24,7 @@ use super::watch::{Validation, Watch};
 use crate::encoder::folder::LayerMix;
 use crate::encoder::lanes::Isa;
 use crate::encoder::tokens::Tokens;
-use crate::encoder::{Encoder, Weights};
+use crate::encoder::{Encoder, LateInteraction, Weights};
 
 const QUESTIONS: u64 = 11;
 const PASSAGES: u64 = 12;
@@ -550,6 +550,13 @@ impl<'a> Run<'a> {
                 layers: layers.clone(),
                 weights,
             }),
+            late: match method {
+                Method::ColBert => Some(LateInteraction::SumOfBest),
+                Method::MeBert => Some(LateInteraction::BestOfFirst {
+                    tokens: self.trainer.options.token_vectors,
+                }),
+                _ => None,
+            },
             layers: match method {
                 Method::MultiVector => layers.clone(),
                 _ => layers[..1].to_vec(),

@@ -266,39 +266,6 @@ pub struct Train {
     pub encoder: EncoderArguments,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SearchName {
-    /// By the encoder's vectors, exactly
-    Dense,
-    /// By words, without an encoder
-    Bm25,
-    /// Both, fused by reciprocal ranks
-    Fused,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct Evaluate {
-    #[command(flatten)]
-    pub pairs: PairArguments,
-    /// How passages are searched
-    #[arg(long, default_value = "dense")]
-    pub search: SearchName,
-    /// Another encoder's folder to compare with, by bootstrap over articles
-    #[arg(long, value_name = "FOLDER")]
-    pub against: Option<PathBuf>,
-    /// Depth of the ranking
-    #[arg(short, long, default_value_t = 100)]
-    pub k: usize,
-    /// Write the ranking as a TREC run
-    #[arg(long, value_name = "FILE")]
-    pub run: Option<PathBuf>,
-    /// As one JSON object
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub encoder: EncoderArguments,
-}
-
 #[derive(Clone, Debug, Args)]
 pub struct Layers {
     #[command(flatten)]
