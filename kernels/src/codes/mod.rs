@@ -11,6 +11,7 @@
 //! the form in which a file can hold and map them: [`ScanCodes::build`] makes them, [`Codes::new`]
 //! borrows them back, and [`Options::codes`](crate::Options::codes) searches with them.
 
+use crate::dispatch::prefetch;
 use crate::{Error, MAX_DIMENSION, Plane};
 
 mod build;
@@ -255,6 +256,13 @@ impl<'a> Codes<'a> {
             [float(factors, 2 * row), float(factors, 2 * row + 1)],
             &self.section(Section::Low)[row * bytes..][..bytes],
         )
+    }
+
+    /// Tells the processor that [`Codes::low`] of a row will be wanted.
+    pub(crate) fn prefetch_low(&self, row: usize) {
+        let bytes = low_row(self.dimension);
+        prefetch(&self.section(Section::Low)[row * bytes..][..bytes]);
+        prefetch(&self.section(Section::LowFactors)[8 * row..][..8]);
     }
 }
 

@@ -35,18 +35,21 @@ impl<'a> Coded<'a> {
             .sum()
     }
 
-    /// What one thread needs for matrix tiles, where there are any and they pay.
-    pub fn tiled<F: Fn(&u32, &u32) -> Ordering>(&self, scorer: &Scorer<F>) -> Option<Tiled> {
+    /// What one thread needs: matrix tiles too, where there are any and they pay.
+    pub fn buffers<F: Fn(&u32, &u32) -> Ordering>(&self, scorer: &Scorer<F>) -> Buffers {
         let count = scorer.queries();
-        (count >= WORTH_TILES && scorer.scan.kernels.has_tiles()).then(|| {
+        let tiled = (count >= WORTH_TILES && scorer.scan.kernels.has_tiles()).then(|| {
             let row = |codes: &QueryCodes| 2 * codes.half;
             let widest = self.planes.iter().map(|(_, queries)| row(queries)).max();
             Tiled {
                 unpacked: vec![0; BLOCKS * LANES * widest.unwrap_or(0)],
                 tests: vec![Tests::new(count); self.planes.len()],
-                survivors: Vec::new(),
             }
-        })
+        });
+        Buffers {
+            survivors: Vec::with_capacity(GROUP),
+            tiled,
+        }
     }
 
     /// Searches a range of rows that begins with a group.
@@ -54,8 +57,9 @@ impl<'a> Coded<'a> {
         &self,
         scorer: &mut Scorer<F>,
         chunk: Range<usize>,
-        tiled: &mut Option<Tiled>,
+        buffers: &mut Buffers,
     ) {
+        let Buffers { survivors, tiled } = buffers;
         for first in chunk.clone().step_by(GROUP) {
             let rows = GROUP.min(chunk.end - first);
             let live = live(scorer.scan.live, first, rows);
@@ -64,13 +68,16 @@ impl<'a> Coded<'a> {
             }
             scorer.next_rows();
             for (plane, (codes, queries)) in self.planes.iter().enumerate() {
+                let coded = (codes, queries);
                 if let Some(tiled) = tiled {
-                    tiled.group(scorer, plane, (codes, queries), first, &live);
+                    tiled.group(scorer, plane, coded, first, &live, survivors);
+                    settle(scorer, coded, first, survivors);
                     continue;
                 }
                 for start in (0..scorer.queries()).step_by(SWEEP_QUERIES) {
                     let end = (start + SWEEP_QUERIES).min(scorer.queries());
-                    group(scorer, codes, queries, first, &live, start..end);
+                    group(scorer, coded, first, &live, start..end, survivors);
+                    settle(scorer, coded, first, survivors);
                 }
             }
         }
@@ -90,14 +97,14 @@ fn live(words: Option<&[u64]>, first: usize, rows: usize) -> [u32; BLOCKS] {
     })
 }
 
-/// One group of rows in one plane, for a few queries.
+/// One group of rows in one plane, for a few queries: adds to `survivors` what the high halves cannot exclude.
 fn group<F: Fn(&u32, &u32) -> Ordering>(
     scorer: &mut Scorer<F>,
-    codes: &Codes,
-    queries: &QueryCodes,
+    (codes, queries): (&Codes, &QueryCodes),
     first: usize,
     live: &[u32; BLOCKS],
     asked: Range<usize>,
+    survivors: &mut Vec<Survivor>,
 ) {
     let kernels = scorer.scan.kernels;
     let longest = codes.norm(first / GROUP);
@@ -133,22 +140,30 @@ fn group<F: Fn(&u32, &u32) -> Ordering>(
                 let lane = mask.trailing_zeros() as usize;
                 mask &= mask - 1;
                 let at = block * LANES + lane;
-                if survive(scorer, codes, queries, query, at, (first + at, sums[i][lane])) {
-                    let bound = &queries.bounds[query];
-                    tests[i] = bound.loose(scorer.threshold(query));
-                }
+                // Looked at when the rest of the group is swept: by then they are in the cache.
+                codes.prefetch_low(first + at);
+                survivors.push(Survivor {
+                    query: query as u32,
+                    at: at as u32,
+                    sum: sums[i][lane],
+                });
             }
         }
     }
 }
 
-/// The buffers of one thread for searching batches with matrix tiles.
-pub(super) struct Tiled {
+/// What one thread works with; all of it is allocated once.
+pub(super) struct Buffers {
+    survivors: Vec<Survivor>,
+    tiled: Option<Tiled>,
+}
+
+/// The buffers for searching batches with matrix tiles.
+struct Tiled {
     /// `[BLOCKS][16 × row]`.
     unpacked: Vec<u8>,
     /// One for each plane.
     tests: Vec<Tests>,
-    survivors: Vec<Survivor>,
 }
 
 /// The tests of all queries against one plane, and the thresholds that they were made for.
@@ -168,7 +183,7 @@ impl Tests {
 }
 
 impl Tiled {
-    /// One group of rows in one plane, for all queries.
+    /// One group of rows in one plane, for all queries: adds to `survivors` what the high halves cannot exclude.
     fn group<F: Fn(&u32, &u32) -> Ordering>(
         &mut self,
         scorer: &mut Scorer<F>,
@@ -176,6 +191,7 @@ impl Tiled {
         (codes, queries): (&Codes, &QueryCodes),
         first: usize,
         live: &[u32; BLOCKS],
+        survivors: &mut Vec<Survivor>,
     ) {
         let Tests { thresholds, tests } = &mut self.tests[plane];
         let longest = codes.norm(first / GROUP);
@@ -213,40 +229,34 @@ impl Tiled {
             row,
             bounds: tests,
         };
-        self.survivors.clear();
-        kernels.sweep_tiles(&sweep, &mut self.survivors);
-        for survivor in &self.survivors {
-            let at = places[survivor.at as usize / LANES] + survivor.at as usize % LANES;
-            survive(
-                scorer,
-                codes,
-                queries,
-                survivor.query as usize,
-                at,
-                (first + at, survivor.sum),
-            );
+        kernels.sweep_tiles(&sweep, survivors);
+        for survivor in survivors {
+            let at = survivor.at as usize;
+            survivor.at = (places[at / LANES] + at % LANES) as u32;
         }
     }
 }
 
-/// Looks at the low halves of a row, whose `J` by the high ones is `sum`, and at the row itself if need be; true if
-/// the query's threshold may have risen.
-fn survive<F: Fn(&u32, &u32) -> Ordering>(
+/// Looks at the low halves of the survivors of a group, and at the rows themselves if need be.
+fn settle<F: Fn(&u32, &u32) -> Ordering>(
     scorer: &mut Scorer<F>,
-    codes: &Codes,
-    queries: &QueryCodes,
-    query: usize,
-    at: usize,
-    (row, sum): (usize, i32),
-) -> bool {
-    if scorer.has_scored(query, at) {
-        return false;
+    (codes, queries): (&Codes, &QueryCodes),
+    first: usize,
+    survivors: &mut Vec<Survivor>,
+) {
+    for survivor in survivors.drain(..) {
+        let (query, at) = (survivor.query as usize, survivor.at as usize);
+        if scorer.has_scored(query, at) {
+            continue;
+        }
+        scorer.tally.left += 1;
+        let row = first + at;
+        let (factors, low) = codes.low(row);
+        scorer.tally.bytes += low.len() as u64 + 8;
+        let low = scorer.scan.kernels.low(low, queries.halves(query));
+        let (threshold, scale) = (scorer.threshold(query), codes.scale(row));
+        if !queries.bounds[query].excludes(survivor.sum, low, scale, factors, threshold) {
+            scorer.score(query, at, row as u32);
+        }
     }
-    scorer.tally.left += 1;
-    let (factors, low) = codes.low(row);
-    scorer.tally.bytes += low.len() as u64 + 8;
-    let low = scorer.scan.kernels.low(low, queries.halves(query));
-    let (threshold, scale) = (scorer.threshold(query), codes.scale(row));
-    !queries.bounds[query].excludes(sum, low, scale, factors, threshold)
-        && scorer.score(query, at, row as u32)
 }

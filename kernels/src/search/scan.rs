@@ -78,12 +78,12 @@ impl Scan<'_> {
         let mut worker = Worker::new(self, best);
         let mut patience = Patience::default();
         let coded = self.coded.as_ref();
-        let mut tiled = coded.and_then(|coded| coded.tiled(&worker.scorer));
+        let mut buffers = coded.map(|coded| coded.buffers(&worker.scorer));
         while let Some(chunk) = self.claim() {
-            match &self.coded {
-                Some(coded) if patience.tries() => {
+            match (coded, &mut buffers) {
+                (Some(coded), Some(buffers)) if patience.tries() => {
                     let before = worker.scorer.tally.scored;
-                    coded.chunk(&mut worker.scorer, chunk.clone(), &mut tiled);
+                    coded.chunk(&mut worker.scorer, chunk.clone(), buffers);
                     let scored = worker.scorer.tally.scored - before;
                     patience.saw(scored, chunk.len() * self.panels.margins.len());
                 }
