@@ -81,6 +81,47 @@ fn answers(notes: &Collection) -> Vec<(String, f64)> {
         .collect()
 }
 
+#[test]
+fn the_new_generation_is_searched_through_scan_codes_of_its_own() {
+    let home = tempfile::tempdir().unwrap();
+    let (db, notes) = filled(home.path().join("db"), 1500);
+    db.flush().unwrap();
+    notes.reembed(encoder(Pooling::Cls)).run().unwrap();
+    notes.compact().unwrap();
+    let (hits, explanation) = notes.search("another text").k(20).explain().unwrap();
+    let ways: Vec<_> = explanation.parts.iter().map(|part| part.path).collect();
+    assert_eq!(ways, [stratal::SearchPath::ScanCodes], "{explanation}");
+    assert_true(&notes);
+    // What the codes left out could not have been an answer: every document, scored by hand.
+    let query = notes
+        .encoder()
+        .unwrap()
+        .encode_queries(&["another text"])
+        .unwrap();
+    let length = query
+        .of(0)
+        .iter()
+        .map(|x| f64::from(*x).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    let mut scores: Vec<f64> = Vec::new();
+    for document in notes.snapshot().unwrap().iter() {
+        let vectors = document.unwrap().layer_vectors().unwrap();
+        let dot = |v: &Vec<f32>| {
+            v.iter()
+                .zip(query.of(0))
+                .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                .sum::<f64>()
+                / length
+        };
+        scores.push(vectors.iter().map(dot).fold(f64::MIN, f64::max));
+    }
+    scores.sort_by(|a, b| b.total_cmp(a));
+    for (hit, score) in hits.iter().zip(&scores) {
+        assert!((hit.score - score).abs() < 1e-5, "{} {score}", hit.score);
+    }
+}
+
 // B91
 #[test]
 fn another_encoder_answers_from_one_commit_on_and_the_old_one_can_be_gone_back_to() {

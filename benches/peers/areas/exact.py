@@ -12,6 +12,8 @@ from surroundings import say
 
 K = 10
 RIVALS = ["faiss", "numpy", "qdrant-edge"]
+# Far behind these, so measured once, for the table.
+OTHERS = ["usearch", "lancedb", "sqlite-vec"]
 
 
 def measure(quick: bool) -> dict:
@@ -22,6 +24,7 @@ def measure(quick: bool) -> dict:
     figures |= flat("100k", "real_100k", program, rounds, queries=50 if quick else 200, batch=1000)
     if not quick:
         figures |= flat("1m", "real_1m", program, 3, queries=20, batch=1000)
+    figures |= others(program, queries=10 if quick else 40)
     figures |= multi(program, rounds, queries=10 if quick else 40)
     figures |= wrong_ids(program, 500 if quick else 10_000)
     return figures
@@ -109,8 +112,26 @@ def flat(name: str, data: str, program, rounds: int, queries: int, batch: int) -
             [documents * dimension / t / 1e9 for t in each_of(figures, name)], "billions of multiply-adds a CPU-second"
         ),
     }
+    peak = [bench.ours.ask("arithmetic") for _ in range(rounds)]
+    figures["exact.peak_gmac_per_s"] = {
+        **figure([p["multiply_adds"] / p["cpu_s"] / 1e9 for p in peak], "billions of 8-bit multiply-adds a CPU-second, registers alone"),
+        "instructions": peak[0]["instructions"],
+    }
     bench.close()
     return figures
+
+
+def others(program, queries: int) -> dict:
+    """The rivals that come nowhere near, over 100,000 vectors."""
+    bench = Bench(program, vectors.path("real_100k"), OTHERS)
+    found = bench.turns("single", 1, dict.fromkeys(["stratal", *OTHERS], queries), 1)
+    bench.close()
+    return {
+        "exact.single_100k_others": {
+            **over_best("others", found, 1)["others"],
+            "unit": "times less CPU time than the best of these, one run",
+        }
+    }
 
 
 def each_of(figures: dict, name: str) -> list[float]:

@@ -50,7 +50,8 @@ def measure(quick: bool) -> dict:
         figures["learning.dev_top5_gain"] = gain(run, paired, dev, model)
 
         surroundings.say("  learning without pairs")
-        unpaired, _ = run.json("learn", plain, *budget)
+        # The same budget: there are more of these pairs, and a whole epoch of them would be a longer run.
+        unpaired, _ = run.json("learn", plain, "--steps", candidate["steps"])
         candidate = concluded({"learned": unpaired})
         figures["learning.unsupervised_dev_top5_gain"] = {
             **gain(run, plain, dev, model), "verdict": candidate["verdict"], "judgement": candidate.get("judgement"),

@@ -127,8 +127,74 @@ class QdrantEdge:
         return self.edge.Query.Nearest([values] if multi else values, using="v")
 
 
+class Usearch:
+    """Its search without an index over plain arrays."""
+
+    threads_by = "argument"
+
+    def single(self, query):
+        return self.found(query[None], 1)[0]
+
+    def batch(self, asked):
+        return self.found(asked, self.threads)
+
+    def found(self, asked, threads):
+        from usearch.index import MetricKind, search
+
+        keys = search(flat, asked, k, MetricKind.IP, exact=True, threads=threads).keys
+        return numpy.atleast_2d(keys)
+
+
+class LanceDb:
+    """A table without an index."""
+
+    threads_by = "affinity"
+
+    def __init__(self):
+        import lancedb
+        import pyarrow
+
+        values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat.reshape(-1)), dimension)
+        table = pyarrow.table({"id": numpy.arange(count), "vector": values})
+        self.table = lancedb.connect(os.path.join(folder.name, "lance")).create_table("v", table)
+
+    def single(self, query):
+        search = self.table.search(query).distance_type("dot").limit(k)
+        return search.select(["id"]).to_arrow()["id"].to_pylist()
+
+    def batch(self, asked):
+        return [self.single(query) for query in asked]
+
+
+class SqliteVec:
+    """A vec0 table. Its distance is L2, by which unit vectors rank as by their inner product."""
+
+    threads_by = "affinity"
+
+    def __init__(self):
+        # Python's own module is often built without extensions.
+        import apsw
+        import sqlite_vec
+
+        self.connection = apsw.Connection(os.path.join(folder.name, "vec.sqlite"))
+        self.connection.enable_load_extension(True)
+        self.connection.load_extension(sqlite_vec.loadable_path())
+        self.connection.execute(f"create virtual table v using vec0(embedding float[{dimension}])")
+        rows = ((row, vectors[row].tobytes()) for row in range(count))
+        with self.connection:
+            self.connection.executemany("insert into v(rowid, embedding) values (?, ?)", rows)
+
+    def single(self, query):
+        asked = "select rowid from v where embedding match ? and k = ? order by distance"
+        return [row for (row,) in self.connection.execute(asked, (query.tobytes(), k))]
+
+    def batch(self, asked):
+        return [self.single(query) for query in asked]
+
+
 KINDS = {
     "numpy": Numpy, "faiss": Faiss, "qdrant-edge": QdrantEdge,
+    "usearch": Usearch, "lancedb": LanceDb, "sqlite-vec": SqliteVec,
 }
 rivals = {}
 

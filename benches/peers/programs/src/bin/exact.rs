@@ -3,12 +3,13 @@
 //!
 //! `single THREADS COUNT`, `batch THREADS COUNT` search COUNT queries one by one or at once;
 //! `layers J COUNT` searches the first J planes, one query at a time on one thread;
-//! `answers COUNT` gives the ids found; `bandwidth THREADS` reads the vectors and does nothing else.
+//! `answers COUNT` gives the ids found; `bandwidth THREADS` reads the vectors and does nothing else;
+//! `arithmetic` multiplies 8-bit integers in registers and reads nothing.
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use stratal_kernels::{Candidate, Codes, Counters, Options, Plane, ScanCodes, max_inner_product};
+use stratal_kernels::{Candidate, Codes, Counters, Instructions, Options, Plane, ScanCodes, max_inner_product};
 use stratal_peers::{argument, read_npy, serve_requests, timed};
 
 struct Data {
@@ -60,6 +61,7 @@ fn main() {
                 json!({ "rows": rows })
             }
             "bandwidth" => data.read(number(1)),
+            "arithmetic" => arithmetic(),
             other => panic!("unknown request {other:?}"),
         }
     });
@@ -115,6 +117,80 @@ impl Data {
         spent["bytes"] = json!(bytes);
         spent
     }
+}
+
+/// The most multiply-adds of 8-bit integers that one thread does, by the instructions that a batch is searched with.
+#[cfg(target_arch = "x86_64")]
+fn arithmetic() -> Value {
+    const TURNS: usize = 20_000_000;
+    let (each, mut spent) = if Instructions::Avx512Amx.is_available() {
+        // SAFETY: the processor has the tiles and the system permits them.
+        let ((), spent) = timed(|| unsafe { multiply_tiles(TURNS / 4) });
+        (16 * 16 * 64, spent)
+    } else if Instructions::Avx512Vnni.is_available() {
+        // SAFETY: the processor has VNNI.
+        let ((), spent) = timed(|| unsafe { multiply_lanes(TURNS) });
+        (8 * 64, spent)
+    } else {
+        return json!({ "multiply_adds": 0, "cpu_s": 1.0, "instructions": "neither AMX nor VNNI" });
+    };
+    spent["multiply_adds"] = json!(TURNS * each);
+    spent["instructions"] = json!(format!("{:?}", Instructions::best()));
+    spent
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn arithmetic() -> Value {
+    json!({ "multiply_adds": 0, "cpu_s": 1.0, "instructions": "neither AMX nor VNNI" })
+}
+
+/// Four products of tiles a turn, into four tiles of sums.
+///
+/// # Safety
+/// The processor must have AMX for 8-bit integers and the system must permit it.
+#[cfg(target_arch = "x86_64")]
+unsafe fn multiply_tiles(turns: usize) {
+    #[repr(C, align(64))]
+    struct Shapes {
+        palette: [u8; 16],
+        row_bytes: [u16; 16],
+        rows: [u8; 16],
+    }
+    let mut shapes = Shapes { palette: [0; 16], row_bytes: [0; 16], rows: [0; 16] };
+    shapes.palette[0] = 1;
+    shapes.row_bytes[..8].fill(64);
+    shapes.rows[..8].fill(16);
+    // SAFETY: the shapes are those of eight whole tiles; nothing but tiles and the counter is written.
+    unsafe {
+        std::arch::asm!(
+            "ldtilecfg [{shapes}]",
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+            "2:",
+            "tdpbusd tmm0, tmm4, tmm6", "tdpbusd tmm1, tmm4, tmm7",
+            "tdpbusd tmm2, tmm5, tmm6", "tdpbusd tmm3, tmm5, tmm7",
+            "dec {turns}", "jnz 2b",
+            "tilerelease",
+            shapes = in(reg) &raw const shapes,
+            turns = inout(reg) turns.max(1) => _,
+            options(nostack),
+        );
+    }
+}
+
+/// Eight products of lanes a turn, into eight sums.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn multiply_lanes(turns: usize) {
+    use std::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_setzero_si512};
+    let (a, b) = std::hint::black_box((_mm512_set1_epi8(1), _mm512_set1_epi8(2)));
+    let mut sums = [_mm512_setzero_si512(); 8];
+    for _ in 0..turns {
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, a, b);
+        }
+    }
+    std::hint::black_box(sums);
 }
 
 /// Reads as fast as it can; the wrapping sum of the bits is there to be used.

@@ -1,0 +1,141 @@
+"""Area `mlr`: what Multi-layer Representations and other training bring, on 20,000 passages and held-out questions.
+
+Every run is trained on `train`, looked at on `dev`, and reported once on `test`. Runs are kept in the folder
+STRATAL_RUNS (else beside the build) and not trained again; one that was interrupted goes on from its checkpoint.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+from pathlib import Path
+
+import surroundings
+from measuring import figure
+
+STEPS = 70
+# What all runs share. No gradient caching: a chunk holds the whole batch.
+BUDGET = ["--batch", "64", "--chunk", "192", "--negatives", "mined", "--hard-negatives", "1", "--warm-up", "0.1"]
+RAW_CLS = ["--pooling", "cls", "--normalize", "false", "--tau", "1", "--learning-rate", "5e-5"]
+SEEDS = [0, 1, 2]
+
+# name: (arguments, the run whose encoder it starts from)
+WARM = "warm"
+ONCE = {
+    WARM: ([*RAW_CLS, "--method", "mean-over-layers", "--encoder-layers", "6,5", "--steps", str(STEPS)], None),
+    "mean-dual-encoder": (["--tau", "0.05", "--learning-rate", "3e-5", "--epochs", "1"], None),
+}
+# Both arms alike: `[CLS]`, the same start, in which layer 5 has learnt what a passage says, the same steps.
+PAIR = {
+    "dual-encoder": (["--method", "dual-encoder", "--encoder-layers", "6"], WARM),
+    "self-contrastive": (["--method", "self-contrastive", "--encoder-layers", "6,5", "--lambda", "0.1"], WARM),
+}
+
+
+def measure(quick: bool) -> dict:
+    if quick:
+        raise surroundings.Missing("this area trains for hours; there is no quick form of it")
+    runs = Runs()
+    table = {
+        "zero-shot": runs.evaluated("zero-shot", surroundings.model(), []),
+        "BM25": runs.evaluated("bm25", None, ["--search", "bm25"]),
+    }
+    for name, (arguments, start) in ONCE.items():
+        table[name] = runs.trained(name, [*arguments, "--seed", "0"], start)
+    for arm, (arguments, start) in PAIR.items():
+        for seed in SEEDS:
+            name = f"{arm}-s{seed}"
+            table[name] = runs.trained(name, [*RAW_CLS, *arguments, "--steps", str(STEPS), "--seed", str(seed)], start)
+    best = runs.model("mean-dual-encoder")
+    for name, arguments in MIXED.items():
+        table[name] = runs.evaluated(name.replace(" ", "-"), best, arguments)
+    return figures_of(table)
+
+
+# The best encoder with words, tokens or both.
+MIXED = {
+    "fused with BM25": ["--search", "fused"],
+}
+
+
+class Runs:
+    """Encoders that were trained, and what they were found to be worth."""
+
+    def __init__(self):
+        self.folder = Path(os.environ.get("STRATAL_RUNS", surroundings.TARGET / "mlr")).resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.stratal = surroundings.build_command()
+        self.database = self.folder / "passages.stratal"
+        self.environment = {**os.environ, "STRATAL_MODEL": str(surroundings.model())}
+        if not (self.database / "MANIFEST").exists():
+            self.run("add", self.database, surroundings.DATA / "qa" / "corpus.jsonl.gz", "--collection", "qa", into="add")
+
+    def run(self, *arguments, into: str) -> None:
+        """Runs the command; what it prints lies in a file of that name only when it has ended well."""
+        part = self.folder / f"{into}.part"
+        with part.open("w") as out:
+            command = [str(self.stratal), *map(str, arguments), "--json"]
+            subprocess.run(command, check=True, stdout=out, env=self.environment)
+        part.rename(self.folder / f"{into}.json")
+
+    def model(self, name: str) -> Path:
+        return self.folder / f"{name}.model"
+
+    def trained(self, name: str, arguments: list[str], start: str | None) -> dict:
+        if not (self.folder / f"{name}.train.json").exists():
+            surroundings.say(f"  training {name}")
+            self.run(
+                "train", "--database", self.database, "--questions", questions("train"), "--validate", questions("dev"),
+                *BUDGET, *arguments, *(["--model", self.model(start)] if start else []),
+                "--checkpoints", self.folder / f"{name}.checkpoints", "--curve", self.folder / f"{name}.svg",
+                "--output", self.model(name), into=f"{name}.train",
+            )
+        return self.evaluated(name, self.model(name), [])
+
+    def evaluated(self, name: str, model: Path | None, arguments: list[str]) -> dict:
+        file = self.folder / f"{name}.json"
+        if not file.exists():
+            surroundings.say(f"  evaluating {name}")
+            self.run(
+                "evaluate", "--database", self.database, "--questions", questions("dev"), "--also", questions("test"),
+                *(["--model", model] if model else []), *arguments, into=name,
+            )
+        found = json.loads(file.read_text())
+        return {"dev": row(found["figures"]), "test": row(found["also"][0]["figures"])}
+
+
+def questions(name: str) -> Path:
+    return surroundings.DATA / "qa" / f"{name}.jsonl.gz"
+
+
+def row(figures: dict) -> dict:
+    return {"top_1_5_20_100": [round(100 * share, 2) for share in figures["top"]], "mrr_10": round(figures["mrr_10"], 4)}
+
+
+def top_5(rows: dict) -> float:
+    return rows["test"]["top_1_5_20_100"][1]
+
+
+def figures_of(table: dict) -> dict:
+    unit = "% of test questions with the gold passage among the first 5"
+    of_arm = {arm: [top_5(table[f"{arm}-s{seed}"]) for seed in SEEDS] for arm in PAIR}
+    gains = [b - a for a, b in zip(*of_arm.values())]
+    singles = {name: rows for name, rows in table.items() if name not in MIXED and name != "BM25"}
+    # Chosen on dev, told on test.
+    best_single = max(singles, key=lambda name: singles[name]["dev"]["top_1_5_20_100"][1])
+    best = max(table, key=lambda name: table[name]["dev"]["top_1_5_20_100"][1])
+    zero = top_5(table["zero-shot"])
+    return {
+        "mlr.zero_shot_top5": figure([zero], unit),
+        "mlr.bm25_top5": figure([top_5(table["BM25"])], unit),
+        "mlr.de_top5": figure(of_arm["dual-encoder"], unit),
+        "mlr.self_contrastive_top5": figure(of_arm["self-contrastive"], unit),
+        "mlr.self_contrastive_gain": {
+            **figure(gains, "points, seed by seed"), "spread": round(statistics.stdev(gains), 3),
+        },
+        "mlr.best_single_vector_top5": {
+            **figure([top_5(table[best_single])], unit), "run": best_single, "over_zero_shot": round(top_5(table[best_single]) - zero, 2),
+        },
+        "mlr.best_top5": {**figure([top_5(table[best])], unit), "run": best, "over_zero_shot": round(top_5(table[best]) - zero, 2)},
+        "table": table,
+    }
