@@ -192,6 +192,7 @@ fn options(arguments: &Train, encoder: &Encoder) -> TrainingOptions {
             tau,
             tau_r: arguments.tau_r,
             lambda: arguments.lambda,
+            apart: arguments.apart,
         },
         tied: !arguments.untied,
         batch: arguments.batch,

@@ -70,6 +70,7 @@ impl Default for TrainingOptions {
                 tau: 0.05,
                 tau_r: 1.0,
                 lambda: 1.0,
+                apart: 0.0,
             },
             token_vectors: 4,
             tied: true,
@@ -105,6 +106,7 @@ impl TrainingOptions {
                 tau: 1.0,
                 tau_r: 1.0,
                 lambda: 1.0,
+                apart: 0.0,
             },
             tied: false,
             batch: 128,
@@ -140,6 +142,7 @@ impl TrainingOptions {
         }
         for (setting, value) in [
             ("lambda", t.lambda),
+            ("apart", t.apart),
             ("weight_decay", self.weight_decay),
             ("clip", self.clip),
             ("epochs", self.epochs),

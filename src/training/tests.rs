@@ -44,6 +44,7 @@ fn options(method: Method) -> TrainingOptions {
             tau: 0.1,
             tau_r: 1.0,
             lambda: 0.1,
+            apart: 0.0,
         },
         ..TrainingOptions::default()
     }
@@ -275,6 +276,7 @@ fn lambda_of_a_hundred_is_called_a_collapse() {
             tau: 0.05,
             tau_r: 1.0,
             lambda: 100.0,
+            apart: 0.0,
         },
         ..options(Method::SelfContrastive)
     };

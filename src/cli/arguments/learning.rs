@@ -193,6 +193,9 @@ pub struct Train {
     /// Weight of the regulariser
     #[arg(long, default_value_t = 1.0)]
     pub lambda: f64,
+    /// Weight of a penalty on how alike a passage's layer vectors are; 0 for none
+    #[arg(long, default_value_t = 0.0)]
+    pub apart: f64,
     /// Train an encoder of their own for questions
     #[arg(long)]
     pub untied: bool,

@@ -6,11 +6,12 @@
 //!
 //! - contrastive: `L_c = mean over i of -log softmax over j of (S_ij / τ) at p(i)`, the method says what `S_ij` is;
 //! - regulariser: `L_r = mean over i of -log softmax over l of (s[i,p(i),l] / τ_r) at the last layer`;
-//! - together: `L = L_c + λ L_r`.
+//! - together: `L = L_c + λ L_r`, and, where layers are to be kept apart, the penalty of `apart.rs`.
 //!
 //! Because these take embeddings and give gradients of embeddings, gradient caching needs nothing more (Gao et al.,
 //! "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021).
 
+mod apart;
 mod score;
 #[cfg(test)]
 mod tests;
@@ -77,6 +78,10 @@ pub struct Temperatures {
     pub tau_r: f64,
     /// `λ`, the regulariser's weight.
     pub lambda: f64,
+    /// The weight of a penalty on how alike a passage's layer vectors are (the mean of their squared cosines); 0, as
+    /// published, for none. Of use to methods that keep several.
+    #[serde(default)]
+    pub apart: f64,
 }
 
 /// A batch's vectors and who is whose positive.
@@ -94,7 +99,7 @@ pub(crate) struct Batch<'a> {
 /// A loss with its gradients.
 #[derive(Debug, Clone)]
 pub(crate) struct Loss {
-    /// `L_c + λ L_r`.
+    /// `L_c + λ L_r`, and the penalty.
     pub total: f64,
     pub contrastive: f64,
     /// `L_r`, 0 where there is none.
@@ -148,6 +153,11 @@ impl Method {
                 }
             }
         });
+        let alike = if t.apart > 0.0 && !self.by_token() {
+            apart::alike(batch.passages, t.apart, &mut passages)
+        } else {
+            0.0
+        };
         let mut questions = Vectors::new(d);
         questions.starts = batch.questions.starts.clone();
         let mean = |f: &dyn Fn(&Row) -> f64| rows.iter().map(f).sum::<f64>() / b.max(1) as f64;
@@ -163,6 +173,7 @@ impl Method {
         }
         Loss {
             total: contrastive
+                + t.apart * alike
                 + if self.regularised() {
                     t.lambda * regulariser
                 } else {

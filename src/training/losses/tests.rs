@@ -49,6 +49,7 @@ impl Case {
             tau: self.tau,
             tau_r: self.tau_r,
             lambda: self.lambda,
+            apart: 0.0,
         }
     }
 
@@ -139,6 +140,7 @@ fn a_passage_left_out_has_no_part_in_the_loss() {
         tau: 1.0,
         tau_r: 1.0,
         lambda: 1.0,
+        apart: 0.0,
     };
     let loss = |left_out: [bool; 3]| {
         let batch = Batch {
@@ -179,6 +181,7 @@ fn masks_and_large_scores_leave_gradients_finite() {
             tau: 0.05,
             tau_r: 1.0,
             lambda: 1.0,
+            apart: 0.0,
         };
         let loss = method.loss(&batch, &[0.0, 0.0], t);
         assert!(loss.total.is_finite(), "{method:?}");
@@ -208,6 +211,7 @@ fn self_contrastive_pushes_each_negative_at_its_best_layer_and_pulls_the_last_al
         tau: 1.0,
         tau_r: 1.0,
         lambda: 0.0,
+        apart: 0.0,
     };
     let loss = Method::SelfContrastive.loss(&batch, &[], t);
     close(
