@@ -3,7 +3,7 @@
 #               from, and answers three questions on it
 #   make test   runs every test
 
-.PHONY: demo test test-gpu fmt lint docs deny fuzz-smoke
+.PHONY: demo test test-gpu fmt lint docs deny fuzz-smoke sanitize valgrind
 
 demo:
 	@sh examples/demo.sh
@@ -45,3 +45,14 @@ fuzz-smoke:
 		echo "fuzz $$target"; \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=10 -rss_limit_mb=2048 || exit 1; \
 	done
+
+# The kernels' tests under address sanitizer (all instruction sets; unstable compiler flags, hence RUSTC_BOOTSTRAP), and
+# under valgrind, which knows no AVX-512 and so sees the other paths. Minutes each; not part of CI, which fuzzes instead.
+sanitize:
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test -p stratal-kernels --lib --tests \
+		--target $$(rustc -vV | sed -n 's/host: //p')
+
+valgrind:
+	valgrind --version || apt-get install -y valgrind
+	cargo test --release -p stratal-kernels --lib --tests \
+		--config "target.'cfg(all())'.runner='valgrind --quiet --error-exitcode=9'"
