@@ -21,6 +21,8 @@ pub enum Searched<'a> {
     Collection(&'a Collection),
     /// An encoder's vectors of all passages.
     Vectors(Box<Encoder>, Embeddings),
+    /// The same, compared with a vector of each layer of the question too.
+    BothLayers(Box<Encoder>, Embeddings),
     Words(Bm25),
 }
 
@@ -53,11 +55,22 @@ impl<'a> Searched<'a> {
         Ok(Searched::Vectors(Box::new(encoder.clone()), vectors?))
     }
 
+    /// With a vector of each layer of the question.
+    fn with_question_layers(self) -> Result<Searched<'a>, Failure> {
+        match self {
+            Searched::Vectors(encoder, vectors) => Ok(Searched::BothLayers(encoder, vectors)),
+            _ => Err(Failure::Usage(
+                "a collection is asked by one vector a question: name the passages by --corpus".to_owned(),
+            )),
+        }
+    }
+
     /// The best `k` for every question of a set over the same passages.
     pub fn ranking(&self, set: &PairSet, k: usize) -> Result<Ranking, Failure> {
         Ok(match self {
             Searched::Collection(collection) => Ranking::of_collection(collection, set, k)?,
             Searched::Vectors(encoder, vectors) => Ranking::by_vectors(encoder, vectors, set, k)?,
+            Searched::BothLayers(encoder, vectors) => Ranking::by_layers_of_both(encoder, vectors, set, k)?,
             Searched::Words(index) => Ranking::by_words(index, set, k),
         })
     }
@@ -163,7 +176,10 @@ pub fn rankings(
         return Ok(all);
     };
     if needed.contains(&SearchName::Dense) {
-        let vectors = Searched::vectors(encoder, pairs, &pairs.set, cancel)?;
+        let mut vectors = Searched::vectors(encoder, pairs, &pairs.set, cancel)?;
+        if arguments.question_layers {
+            vectors = vectors.with_question_layers()?;
+        }
         take(SearchName::Dense, &vectors)?;
     }
     if needed.contains(&SearchName::Tokens) {

@@ -194,6 +194,7 @@ fn options(arguments: &Train, encoder: &Encoder) -> TrainingOptions {
             lambda: arguments.lambda,
             apart: arguments.apart,
         },
+        question_layers: arguments.question_layers,
         tied: !arguments.untied,
         batch: arguments.batch,
         hard_negatives: arguments.hard_negatives,

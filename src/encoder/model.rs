@@ -314,8 +314,17 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode_documents`].
     pub fn encode_queries(&self, queries: &[&str]) -> Result<Embeddings, ModelError> {
+        let layers = &self.settings.layers;
+        self.encode_questions(queries, &layers[..layers.len().min(1)])
+    }
+
+    /// Encodes queries from the whole layer set: `[n, m, D]`.
+    pub(crate) fn encode_queries_by_layer(&self, queries: &[&str]) -> Result<Embeddings, ModelError> {
+        self.encode_questions(queries, &self.settings.layers)
+    }
+
+    fn encode_questions(&self, queries: &[&str], layers: &[usize]) -> Result<Embeddings, ModelError> {
         let s = &self.settings;
-        let layers = &s.layers[..s.layers.len().min(1)];
         let own = self.model.questions.as_ref().map(|questions| &questions.packed);
         let packed = own.unwrap_or(&self.model.packed);
         self.encode(queries.len(), packed, layers, &EncodeOptions::default(), |i| {

@@ -1,10 +1,10 @@
 //! Rankings: for each question of a set the passages a search finds, best first.
 
 use rayon::prelude::*;
-use stratal_kernels::{Options, Plane, max_inner_product};
+use stratal_kernels::{Candidate, Options, Plane, max_inner_product};
 
 use super::bm25::Bm25;
-use crate::encoder::{Embeddings, EncodeOptions, Encoder};
+use crate::encoder::{Embeddings, EncodeOptions, Encoder, ModelError};
 use crate::training::PairSet;
 use crate::{Collection, Error, Id, Result};
 
@@ -37,6 +37,28 @@ impl Ranking {
     /// # Errors
     /// As [`Ranking::dense`].
     pub fn by_vectors(encoder: &Encoder, passages: &Embeddings, set: &PairSet, k: usize) -> Result<Ranking> {
+        Ranking::by_encoded(passages, set, k, |texts| encoder.encode_queries(texts))
+    }
+
+    /// As [`Ranking::by_vectors`], with a vector of each layer of the question too: the maximum over all pairs.
+    ///
+    /// # Errors
+    /// As [`Ranking::dense`].
+    pub fn by_layers_of_both(
+        encoder: &Encoder,
+        passages: &Embeddings,
+        set: &PairSet,
+        k: usize,
+    ) -> Result<Ranking> {
+        Ranking::by_encoded(passages, set, k, |texts| encoder.encode_queries_by_layer(texts))
+    }
+
+    fn by_encoded(
+        passages: &Embeddings,
+        set: &PairSet,
+        k: usize,
+        encode: impl Fn(&[&str]) -> std::result::Result<Embeddings, ModelError>,
+    ) -> Result<Ranking> {
         let (n, m, d) = (passages.n, passages.m, passages.dimension);
         let bytes: &[u8] = bytemuck::cast_slice(&passages.vectors);
         let planes = (0..m)
@@ -55,13 +77,12 @@ impl Ranking {
         let mut ranking = Ranking::default();
         for questions in set.questions().chunks(BATCH) {
             let texts: Vec<&str> = questions.iter().map(|question| question.text.as_str()).collect();
-            let vectors = encoder.encode_queries(&texts)?;
+            let vectors = encode(&texts)?;
             let found = max_inner_product(&vectors.vectors, d, &planes, &Options::new(k))?;
-            ranking.hits.extend(found.into_iter().map(|hits| {
-                hits.into_iter()
-                    .map(|hit| (hit.row as usize, hit.score))
-                    .collect()
-            }));
+            // What is among the best k by some vector of a question holds the best k by all of them.
+            ranking
+                .hits
+                .extend(found.chunks(vectors.m).map(|each| best_of(each, k)));
         }
         Ok(ranking)
     }
@@ -145,6 +166,20 @@ impl Ranking {
     }
 }
 
+/// The best `k` of what several vectors of one question found, each passage by its best score.
+fn best_of(found: &[Vec<Candidate>], k: usize) -> Hits {
+    let mut hits: Hits = found
+        .iter()
+        .flatten()
+        .map(|hit| (hit.row as usize, hit.score))
+        .collect();
+    hits.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+    hits.dedup_by_key(|hit| hit.0);
+    hits.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    hits.truncate(k);
+    hits
+}
+
 /// Rankings as one: what `value` says of a hit (a question's hits and its place among them) times the ranking's weight,
 /// summed over the rankings. Of equal sums the earlier passage comes first.
 fn summed(
@@ -212,5 +247,14 @@ mod tests {
         assert_eq!(a.cut(1).places(), [vec![7], vec![], vec![1]]);
         assert!(Ranking::combined(&[(&a, 1.0), (&ranking(&[]), 1.0)], 3).is_err());
         assert_eq!(Ranking::combined(&[], 3).unwrap().hits.len(), 0);
+    }
+
+    #[test]
+    fn the_best_pair_of_layers_counts() {
+        let hit = |row, score| Candidate { row, score };
+        let found = [vec![hit(1, 0.5), hit(2, 0.4)], vec![hit(2, 0.9), hit(3, 0.5)]];
+        assert_eq!(best_of(&found, 3), [(2, 0.9), (1, 0.5), (3, 0.5)]);
+        assert_eq!(best_of(&found, 1), [(2, 0.9)]);
+        assert_eq!(best_of(&[], 3), []);
     }
 }

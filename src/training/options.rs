@@ -18,6 +18,11 @@ pub struct TrainingOptions {
     pub temperatures: Temperatures,
     /// Token vectors that [`Method::MeBert`] keeps.
     pub token_vectors: usize,
+    /// With [`Method::MultiVector`]: a question has a vector of each layer of the set too, and the best pair counts. For
+    /// tasks whose two sides are alike; a collection asks by one vector, so such an encoder is for searches in memory
+    /// ([`Ranking::by_layers_of_both`](crate::evaluation::Ranking::by_layers_of_both)).
+    #[serde(default)]
+    pub question_layers: bool,
     /// One encoder for questions and passages; else two, which start alike.
     pub tied: bool,
     /// Questions in a batch.
@@ -73,6 +78,7 @@ impl Default for TrainingOptions {
                 apart: 0.0,
             },
             token_vectors: 4,
+            question_layers: false,
             tied: true,
             batch: 64,
             hard_negatives: 1,
@@ -191,6 +197,13 @@ impl TrainingOptions {
                 | Method::SelfContrastive
                 | Method::LastLayerRegularised
         );
+        if self.question_layers && self.method != Method::MultiVector {
+            return refuse(
+                "question_layers",
+                "true".into(),
+                "only the multi-vector method compares several vectors of a question",
+            );
+        }
         if several && layers.len() < 2 {
             return refuse(
                 "layers",

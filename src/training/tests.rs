@@ -309,6 +309,53 @@ fn a_learning_rate_without_measure_diverges_with_a_step_and_a_cause() {
 }
 
 #[test]
+fn questions_of_several_layers_and_layers_kept_apart_train_too() {
+    let encoder = encoder().normalize(true).layers([2, 1, 0]);
+    let set = set(24);
+    let run = |both: bool, apart: f64| {
+        let mut options = options(Method::MultiVector);
+        options.question_layers = both;
+        options.steps = 60;
+        options.learning_rate = 3e-3;
+        options.temperatures.apart = apart;
+        Trainer::new(&encoder, &set).options(options).run().unwrap()
+    };
+    let loss = |trained: &Trained, steps: std::ops::Range<usize>| {
+        let steps = &trained.report().history[steps];
+        steps.iter().map(|step| step.contrastive).sum::<f64>()
+    };
+    let (one, both, apart) = (run(false, 0.0), run(true, 0.0), run(false, 5.0));
+    assert!(loss(&both, 50..60) < 0.8 * loss(&both, 0..10));
+    assert!(vectors(&one) != vectors(&both));
+    // The mean cosine of a passage's layers, first from the last and so on.
+    let alike = |trained: &Trained| {
+        let folder = tempfile::tempdir().unwrap();
+        let encoder = trained.save(folder.path().join("model")).unwrap();
+        let report = crate::evaluation::compare_layers(&encoder, &set, 5, &Default::default()).unwrap();
+        let pairs = [(0, 1), (0, 2), (1, 2)];
+        pairs
+            .map(|(a, b)| report.similarity[a][b].abs())
+            .iter()
+            .sum::<f64>()
+    };
+    assert!(
+        alike(&apart) < 0.8 * alike(&one),
+        "{} {}",
+        alike(&apart),
+        alike(&one)
+    );
+    let mut options = options(Method::DualEncoder);
+    options.question_layers = true;
+    assert!(matches!(
+        Trainer::new(&encoder, &set).options(options).run(),
+        Err(TrainingError::Setting {
+            setting: "question_layers",
+            ..
+        })
+    ));
+}
+
+#[test]
 fn settings_out_of_range_and_empty_sets_are_refused_by_name() {
     let set = set(4);
     let encoder = encoder();

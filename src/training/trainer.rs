@@ -191,7 +191,7 @@ impl<'a> Trainer<'a> {
 }
 
 /// The passages' and questions' vectors of a method.
-pub(crate) fn heads(method: Method, encoder: &Encoder, token_vectors: usize) -> (Head, Head) {
+pub(crate) fn heads(options: &TrainingOptions, encoder: &Encoder) -> (Head, Head) {
     let s = encoder.settings();
     let layers = |layers: &[usize]| Head::Layers {
         layers: layers.to_vec(),
@@ -203,10 +203,11 @@ pub(crate) fn heads(method: Method, encoder: &Encoder, token_vectors: usize) -> 
         normalize: s.normalize,
     };
     let last = &s.layers[..1];
-    match method {
+    match options.method {
         Method::DualEncoder => (layers(last), layers(last)),
-        Method::MeBert => (layers(last), tokens(token_vectors)),
+        Method::MeBert => (layers(last), tokens(options.token_vectors)),
         Method::ColBert => (tokens(usize::MAX), tokens(usize::MAX)),
+        _ if options.question_layers => (layers(&s.layers), layers(&s.layers)),
         _ => (layers(last), layers(&s.layers)),
     }
 }
@@ -234,7 +235,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(trainer: &'a Trainer<'a>, pool: &'a ThreadPool) -> Result<Run<'a>, TrainingError> {
         let (encoder, options) = (trainer.encoder, &trainer.options);
-        let (question_head, passage_head) = heads(options.method, encoder, options.token_vectors);
+        let (question_head, passage_head) = heads(options, encoder);
         let towers = pool.install(|| {
             let tower = |weights: &Weights| match weights {
                 Weights::Bert(weights) => Ok(Tower::new(Network::new(Isa::detect(), weights))),

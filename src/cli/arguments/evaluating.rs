@@ -78,6 +78,10 @@ pub struct Evaluate {
     /// With `tokens`: hits that are put in order
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub rerank: usize,
+    /// Compare passages with every layer's vector of the question, not with the last one's alone: for an encoder that was
+    /// trained so
+    #[arg(long)]
+    pub question_layers: bool,
     /// Another encoder's folder to compare with, by bootstrap over articles
     #[arg(long, value_name = "FOLDER")]
     pub against: Option<PathBuf>,

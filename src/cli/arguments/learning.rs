@@ -196,6 +196,9 @@ pub struct Train {
     /// Weight of a penalty on how alike a passage's layer vectors are; 0 for none
     #[arg(long, default_value_t = 0.0)]
     pub apart: f64,
+    /// With multi-vector: a question has a vector of each layer too, as on tasks whose two sides are alike
+    #[arg(long)]
+    pub question_layers: bool,
     /// Train an encoder of their own for questions
     #[arg(long)]
     pub untied: bool,

@@ -97,7 +97,15 @@ fn every_loss_and_its_gradients_are_pytorchs() {
 #[test]
 fn every_gradient_is_the_slope_of_its_loss() {
     const STEP: f32 = 1.0 / 512.0;
-    for case in cases() {
+    // Questions of several vectors, the best pair of which counts, as well.
+    let both = cases()
+        .into_iter()
+        .filter(|case| case.method == Method::ColBert)
+        .map(|case| Case {
+            method: Method::MultiVector,
+            ..case
+        });
+    for case in cases().into_iter().chain(both) {
         let got = case.loss(&case.questions, &case.passages, &case.mix);
         let slope = |up: Loss, down: Loss| (up.total - down.total) / f64::from(2.0 * STEP);
         let moved = |x: &[f32], at: usize, by: f32| {
