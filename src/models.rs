@@ -29,11 +29,17 @@ impl Models {
     }
 
     /// Keeps an encoder that a collection was opened with, so that it is not read from disk again.
+    ///
+    /// Its files are looked for in the database's own copy from then on: those it came from may go, as a candidate's
+    /// folder does when learning is done with it.
     pub fn remember(&self, encoder: &Encoder) {
+        let hash = encoder.identity().hash;
+        let copy = self.folder.join(&hash);
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded
-            .entry(encoder.identity().hash)
-            .or_insert_with(|| encoder.clone());
+        loaded.entry(hash).or_insert_with(|| match copy.is_dir() {
+            true => encoder.clone().files_in(&copy),
+            false => encoder.clone(),
+        });
     }
 
     /// Copies an encoder's files into the database, durably, before a collection names them.

@@ -21,6 +21,7 @@ AREAS = {
     "encode": True,
     "retrieval": True,
     "learning": False,
+    "train": True,
     "commit": False,
     "open": False,
     "filtered": True,

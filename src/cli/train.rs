@@ -207,6 +207,8 @@ fn options(arguments: &Train, encoder: &Encoder) -> TrainingOptions {
         weight_decay: arguments.weight_decay,
         clip: arguments.clip,
         dropout: arguments.dropout,
+        attention_dropout: arguments.attention_dropout,
+        precision: arguments.precision.into(),
         seed: arguments.seed,
         mask_equals: !arguments.keep_equals,
         question_tokens: arguments.question_tokens,

@@ -89,6 +89,19 @@ pub(crate) fn attention(
     context: &mut [f32],
     s: &mut AttentionScratch,
 ) {
+    attention_with(isa, shape, qkv, context, s, |_, _, _, _| {});
+}
+
+/// As [`attention`], with `thin(head, first, weights, stride)` called on rows of weights before they meet the values, the
+/// first row being that of query `first`. Their sums, by which the softmax divides, are those from before.
+pub(crate) fn attention_with(
+    isa: Isa,
+    shape: Heads<'_>,
+    qkv: &[f32],
+    context: &mut [f32],
+    s: &mut AttentionScratch,
+    thin: impl Fn(usize, usize, &mut [f32], usize),
+) {
     let Heads {
         heads, size, factor, ..
     } = shape;
@@ -116,6 +129,7 @@ pub(crate) fn attention(
             }
             let sums = &mut s.sums[..rows];
             exponentials(isa, scores, stride, n, factor, sums);
+            thin(head, row, scores, stride);
             let weights = Rows {
                 data: scores,
                 stride,

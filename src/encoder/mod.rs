@@ -32,6 +32,7 @@ mod settings;
 pub(crate) mod t5;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod tiles;
 pub(crate) mod tokens;
 pub(crate) mod weights;
 mod weights_file;

@@ -36,6 +36,8 @@ use super::tokens::{TextTokenizer, Tokens};
 #[derive(Clone)]
 pub struct Encoder {
     model: Arc<Model>,
+    /// Where the model's files are: of clones that share the weights one may know of another copy.
+    folder: Arc<Path>,
     settings: EncoderSettings,
     /// A pooling that the folder asks for and that nothing has overridden yet.
     refused_pooling: Option<RefusedPooling>,
@@ -43,7 +45,6 @@ pub struct Encoder {
 }
 
 struct Model {
-    path: PathBuf,
     files: Vec<PathBuf>,
     weights_file: PathBuf,
     tokenizer_file: PathBuf,
@@ -125,8 +126,8 @@ impl Encoder {
             settings: folder.settings,
             refused_pooling: folder.refused_pooling,
             pool: None,
+            folder: folder.path.into(),
             model: Arc::new(Model {
-                path: folder.path,
                 files: folder.files,
                 weights_file: folder.weights_file,
                 tokenizer_file: folder.tokenizer_file,
@@ -148,6 +149,12 @@ impl Encoder {
     /// Names the encoder, for messages.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.settings.name = name.into();
+        self
+    }
+
+    /// Reads the model's files, where they are needed again, from a folder that holds a copy of them.
+    pub(crate) fn files_in(mut self, folder: &Path) -> Self {
+        self.folder = folder.into();
         self
     }
 
@@ -274,7 +281,7 @@ impl Encoder {
         let models = 1 + u64::from(self.model.questions.is_some());
         Description {
             identity: self.identity(),
-            folder: self.model.path.clone(),
+            folder: self.folder.to_path_buf(),
             files: self.model.files.clone(),
             architecture: architecture.clone(),
             parameters: models * architecture.parameters(),
@@ -391,7 +398,7 @@ impl Encoder {
         match self.model.packed.weights() {
             Weights::Bert(weights) => Ok(Bert::new(&weights, device)),
             Weights::T5(_) => Err(ModelError::Unsupported {
-                file: self.model.path.clone(),
+                file: self.folder.to_path_buf(),
                 what: "a module of burn for",
                 value: self.model.architecture.name().to_owned(),
                 supported: "BERT is; Encoder::hidden_states gives the states of all kinds",
@@ -460,7 +467,7 @@ impl Encoder {
                 file.file_name()
                     .is_some_and(|name| keep.iter().any(|keep| name == *keep))
             })
-            .filter_map(|file| Some((self.model.path.join(file), PathBuf::from(file.file_name()?))))
+            .filter_map(|file| Some((self.folder.join(file), PathBuf::from(file.file_name()?))))
             .collect()
     }
 
@@ -476,7 +483,7 @@ impl Encoder {
             move |source| ModelError::Io { file, source }
         };
         for name in &self.model.files {
-            let (from, to) = (self.model.path.join(name), folder.join(name));
+            let (from, to) = (self.folder.join(name), folder.join(name));
             let bytes = std::fs::read(&from).map_err(io(&from))?;
             let expected = if *name == self.model.weights_file {
                 Some(self.model.weights_hash)

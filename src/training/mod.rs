@@ -18,6 +18,8 @@ mod network;
 mod optimizer;
 mod options;
 pub(crate) mod random;
+mod resuming;
+mod run;
 #[cfg(test)]
 mod tests;
 mod tower;
@@ -30,7 +32,7 @@ pub use data::{Answers, PairSet, Passage, Question, words};
 pub use error::{Collapse, TrainingError};
 pub use losses::{Method, Temperatures};
 pub use negatives::Mined;
-pub use options::TrainingOptions;
+pub use options::{Precision, TrainingOptions};
 pub use trained::Trained;
 pub use trainer::{Observer, Report, StepReport, Trainer};
 pub use watch::{SelectBy, Validation};

@@ -5,6 +5,25 @@ use super::losses::{Method, Temperatures};
 use super::watch::SelectBy;
 use crate::Encoder;
 
+/// What matrices are multiplied in. Weights, sums and everything else are f32 in both.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// f32: the same result on every processor that fuses multiplications with additions.
+    #[default]
+    Single,
+    /// bf16 on the matrix tiles of processors that have them (AMX), which takes about half the time; f32 on others. The
+    /// result depends on which it was.
+    Half,
+}
+
+impl Precision {
+    /// Whether products go to the tiles.
+    pub(crate) fn on_tiles(self) -> bool {
+        self == Precision::Half && crate::encoder::tiles::is_permitted()
+    }
+}
+
 /// Everything that is chosen about a run, beside the encoder's own settings (layers, pooling, normalising, template).
 ///
 /// The default is a dual encoder with tied weights: what trains best on little data from an encoder that works already.
@@ -46,8 +65,14 @@ pub struct TrainingOptions {
     pub weight_decay: f64,
     /// The greatest norm of a gradient; 0 for no limit.
     pub clip: f64,
-    /// The share of elements dropped; the weights of attention are not.
+    /// The share of elements dropped: of the embeddings, and of what attention and feed-forward add.
     pub dropout: f32,
+    /// The share of the weights of attention dropped (BERT's `attention_probs_dropout_prob`).
+    #[serde(default)]
+    pub attention_dropout: f32,
+    /// What matrices are multiplied in.
+    #[serde(default)]
+    pub precision: Precision,
     /// Decides order, negatives and dropout.
     pub seed: u64,
     /// Leave passages equal to the positive, other positives, and positives of equal questions out of a question's
@@ -91,6 +116,8 @@ impl Default for TrainingOptions {
             weight_decay: 0.0,
             clip: 2.0,
             dropout: 0.1,
+            attention_dropout: 0.0,
+            precision: Precision::Single,
             seed: 0,
             mask_equals: true,
             question_tokens: 64,
@@ -123,6 +150,7 @@ impl TrainingOptions {
             mask_equals: false,
             passage_tokens: 256,
             question_tokens: 256,
+            attention_dropout: 0.1,
             ..TrainingOptions::default()
         }
     }
@@ -157,12 +185,13 @@ impl TrainingOptions {
                 return refuse(setting, value.to_string(), "it must be a number from 0");
             }
         }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return refuse(
-                "dropout",
-                self.dropout.to_string(),
-                "it must be at least 0 and below 1",
-            );
+        for (setting, value) in [
+            ("dropout", self.dropout),
+            ("attention_dropout", self.attention_dropout),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return refuse(setting, value.to_string(), "it must be at least 0 and below 1");
+            }
         }
         if !(0.0..=1.0).contains(&self.warm_up) {
             return refuse(

@@ -25,6 +25,8 @@ pub(crate) struct Side<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct SideDropout {
     pub rate: f32,
+    /// Of the weights of attention.
+    pub attention: f32,
     /// Of this step and side.
     pub seed: u64,
 }
@@ -61,6 +63,7 @@ impl Tower {
         };
         let dropout = side.dropout.map(|dropout| Dropout {
             rate: dropout.rate,
+            attention: dropout.attention,
             keys: &keys,
         });
         self.network.forward(texts, dropout, keep, pass);

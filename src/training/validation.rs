@@ -8,7 +8,7 @@ use super::TrainingError;
 use super::data::PairSet;
 use super::network::{Head, Network, Pass};
 use super::options::TrainingOptions;
-use super::trainer::{encode_all, tokens};
+use super::run::{encode_all, tokens};
 use super::watch::Validation;
 use crate::encoder::Encoder;
 

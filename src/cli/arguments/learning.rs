@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::EncoderArguments;
-use crate::training::{Method, SelectBy};
+use crate::training::{Method, Precision, SelectBy};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum MetricName {
@@ -152,6 +152,23 @@ pub enum NegativesName {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PrecisionName {
+    /// The same result on every processor with fused multiply-add
+    F32,
+    /// On the matrix tiles of processors that have them (AMX), in about half the time; else as f32
+    Bf16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Precision {
+        match name {
+            PrecisionName::F32 => Precision::Single,
+            PrecisionName::Bf16 => Precision::Half,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum SelectName {
     Nll,
     AverageRank,
@@ -232,6 +249,12 @@ pub struct Train {
     /// Share of elements dropped
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f32,
+    /// Share of the weights of attention dropped
+    #[arg(long, default_value_t = 0.0)]
+    pub attention_dropout: f32,
+    /// What matrices are multiplied in
+    #[arg(long, default_value = "f32")]
+    pub precision: PrecisionName,
     /// Greatest norm of a gradient, 0 for no limit
     #[arg(long, default_value_t = 2.0)]
     pub clip: f64,

@@ -5,12 +5,15 @@ use crate::encoder::elementwise::exponentials;
 use crate::encoder::lanes::Isa;
 use crate::encoder::matrix::{PLAIN, Panels, Rows, add_transposed_product, product};
 
+use super::dropout::{Drop, Site};
 use super::rows::softmax_backward;
 
 /// Working memory of one thread.
 pub(super) struct Scratch {
     weights: Vec<f32>,
     gradients: Vec<f32>,
+    /// The weights as dropout left them.
+    thinned: Vec<f32>,
     sums: Vec<f32>,
     panels: Panels,
     room: Vec<f32>,
@@ -21,6 +24,7 @@ impl Scratch {
         Scratch {
             weights: Vec::new(),
             gradients: Vec::new(),
+            thinned: Vec::new(),
             sums: Vec::new(),
             panels: Panels::new(isa),
             room: Vec::new(),
@@ -29,13 +33,15 @@ impl Scratch {
 }
 
 /// From `gradient` `[n, D]` of the context to `qkv_gradient` `[n, 3 D]`. The weights are computed again, which costs
-/// less than keeping `[heads, n, n]` of every text and layer.
+/// less than keeping `[heads, n, n]` of every text and layer. `drop` is what was dropped of them, by the keys of the text's
+/// tokens and the layer.
 pub(super) fn backward(
     isa: Isa,
     shape: Heads<'_>,
     qkv: &[f32],
     gradient: &[f32],
     qkv_gradient: &mut [f32],
+    (drop, keys, layer): (Drop, &[u64], usize),
     s: &mut Scratch,
 ) {
     let Heads {
@@ -78,7 +84,16 @@ pub(super) fn backward(
             stride,
         );
         s.panels.pack_rows(of(&gradient[query..], d, n), size);
-        let weights = of(&s.weights, stride, n);
+        let site = Site::Weights(layer, head);
+        drop.apply(isa, &mut s.gradients, stride, keys, site);
+        let weights = match drop.is_none() {
+            true => of(&s.weights, stride, n),
+            false => {
+                s.thinned.clone_from(&s.weights);
+                drop.apply(isa, &mut s.thinned, stride, keys, site);
+                of(&s.thinned, stride, n)
+            }
+        };
         add_transposed_product(
             isa,
             weights,

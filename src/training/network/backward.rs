@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use crate::encoder::forward::{BLOCK_ROWS, dense};
 use crate::encoder::lanes::Isa;
-use crate::encoder::matrix::{PLAIN, Panels, Rows, add_transposed_product, product};
+use crate::encoder::matrix::{Panels, Rows, add_transposed_product};
+use crate::encoder::tiles::{self, TilePanels, TransposedRows};
 use crate::encoder::tokens::Tokens;
 
 use super::attention::{self, Scratch};
@@ -20,6 +21,8 @@ const WEIGHT_ROWS: usize = 56;
 #[derive(Default)]
 pub(super) struct Room {
     pub drop: Option<Drop>,
+    /// Of the weights of attention.
+    pub drop_weights: Option<Drop>,
     /// Gradient of a layer's output, then of its input: `[tokens, D]`.
     pub hidden: Vec<f32>,
     /// Of the output of the second half, before dropout.
@@ -30,7 +33,15 @@ pub(super) struct Room {
     output: Vec<f32>,
     context: Vec<f32>,
     qkv: Vec<f32>,
-    packed: Vec<Panels>,
+    packed: Packed,
+}
+
+/// The two sides of a weight's gradient, packed.
+#[derive(Default)]
+struct Packed {
+    panels: Vec<Panels>,
+    left: TransposedRows,
+    right: TilePanels,
 }
 
 /// The gradients of a block's vectors, summed over its rows.
@@ -117,10 +128,10 @@ impl Network {
                     down.copy_from_slice(hidden);
                     drop.apply(isa, down, d, keys, Site::Output(l));
                     rows::add_columns(isa, down, &mut sums.down);
-                    product(isa, dense(down, d), &packed.down.back, PLAIN, inner, wide);
+                    packed.down.back.product(isa, dense(down, d), &[], inner, wide);
                     rows::activation_backward(isa, self.config.activation, active, inner);
                     rows::add_columns(isa, inner, &mut sums.up);
-                    product(isa, dense(inner, wide), &packed.up.back, PLAIN, part, d);
+                    packed.up.back.product(isa, dense(inner, wide), &[], part, d);
                     rows::add(isa, hidden, part);
                     let norm = self.at(&ranges.attention_norm.scale);
                     let [scale, shift] = &mut sums.attention_norm;
@@ -128,13 +139,14 @@ impl Network {
                     output.copy_from_slice(hidden);
                     drop.apply(isa, output, d, keys, Site::Attention(l));
                     rows::add_columns(isa, output, &mut sums.output);
-                    product(isa, dense(output, d), &packed.output.back, PLAIN, context, d);
+                    packed.output.back.product(isa, dense(output, d), &[], context, d);
                     sums
                 },
             )
             .collect();
         let qkv_gradients = by_text(&pass.starts, 3 * d, &mut room.qkv);
-        let (qkv, contexts) = (&states.qkv, &room.context);
+        let (qkv, contexts, keys) = (&states.qkv, &room.context, &pass.keys);
+        let drop_weights = room.drop_weights.unwrap_or(Drop::none());
         qkv_gradients
             .into_par_iter()
             .zip(&pass.starts)
@@ -144,7 +156,8 @@ impl Network {
                 |scratch, (out, &start)| {
                     let qkv = &qkv[start * 3 * d..][..out.len()];
                     let context = &contexts[start * d..][..out.len() / 3];
-                    attention::backward(isa, heads, qkv, context, out, scratch);
+                    let keys = &keys[start..][..context.len() / d];
+                    attention::backward(isa, heads, qkv, context, out, (drop_weights, keys, l), scratch);
                 },
             );
         let qkv_sums: Vec<Vec<f32>> = (
@@ -158,7 +171,7 @@ impl Network {
                     let part = &mut part[..hidden.len()];
                     let mut sums = vec![0.0; 3 * d];
                     rows::add_columns(isa, qkv, &mut sums);
-                    product(isa, dense(qkv, 3 * d), &packed.qkv.back, PLAIN, part, d);
+                    packed.qkv.back.product(isa, dense(qkv, 3 * d), &[], part, d);
                     rows::add(isa, hidden, part);
                     sums
                 },
@@ -178,7 +191,11 @@ impl Network {
             add(&ranges.output_norm.shift, &sums.output_norm[1]);
         }
         let mut weight = |range: &std::ops::Range<usize>, dy: &[f32], x: &[f32], input| {
-            add_weight_gradient(isa, dy, x, input, &mut gradient[range.clone()], &mut room.packed);
+            let gradient = &mut gradient[range.clone()];
+            match self.precision.on_tiles() {
+                true => add_weight_gradient_on_tiles(isa, dy, x, input, gradient, &mut room.packed),
+                false => add_weight_gradient(isa, dy, x, input, gradient, &mut room.packed.panels),
+            }
         };
         weight(&ranges.down.weight, &room.down, &states.inner, wide);
         weight(&ranges.up.weight, &room.inner, &states.middle, d);
@@ -279,4 +296,23 @@ fn add_weight_gradient(
                 add_transposed_product(isa, rows, columns, panels, out, input, room);
             }
         });
+}
+
+/// As [`add_weight_gradient`], in bf16.
+fn add_weight_gradient_on_tiles(
+    isa: Isa,
+    dy: &[f32],
+    x: &[f32],
+    input: usize,
+    gradient: &mut [f32],
+    packed: &mut Packed,
+) {
+    let (left, right) = (&mut packed.left, &mut packed.right);
+    left.pack(isa, dy, gradient.len() / input);
+    right.pack_rows(isa, x, input);
+    let (left, right) = (&*left, &*right);
+    gradient
+        .par_chunks_mut(tiles::BLOCK * input)
+        .enumerate()
+        .for_each(|(block, out)| tiles::add_transposed_product(isa, left, block, right, out));
 }

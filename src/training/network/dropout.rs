@@ -4,12 +4,14 @@ use crate::encoder::lanes::Isa;
 
 use super::rows;
 
-/// Dropout of the embeddings and of both halves of every layer before the residual sums, as BERT has it. Weights of
-/// attention are not dropped.
+/// Dropout of the embeddings and of both halves of every layer before the residual sums, and of the weights of attention,
+/// as BERT has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dropout<'a> {
     /// The share of elements set to 0, at least 0 and below 1.
     pub rate: f32,
+    /// The share of the weights of attention, likewise.
+    pub attention: f32,
     /// One key a text: the same key drops the same elements, in whatever company the text is.
     pub keys: &'a [u64],
 }
@@ -27,6 +29,8 @@ pub(super) enum Site {
     Embedding,
     Attention(usize),
     Output(usize),
+    /// Of a layer and head.
+    Weights(usize, usize),
 }
 
 impl Drop {
@@ -35,6 +39,11 @@ impl Drop {
             threshold: (f64::from(rate) * 4_294_967_296.0) as u32,
             factor: 1.0 / (1.0 - rate),
         }
+    }
+
+    /// Whether nothing is dropped.
+    pub fn is_none(self) -> bool {
+        self.threshold == 0
     }
 
     pub fn none() -> Drop {
@@ -53,6 +62,7 @@ impl Drop {
             Site::Embedding => 1,
             Site::Attention(layer) => 2 + 2 * layer as u64,
             Site::Output(layer) => 3 + 2 * layer as u64,
+            Site::Weights(layer, head) => (1 + layer as u64) << 32 | head as u64,
         };
         rows::drop_out(isa, x, d, keys, site, self.threshold, self.factor);
     }

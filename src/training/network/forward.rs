@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::encoder::attention::{AttentionScratch, attention};
+use crate::encoder::attention::{AttentionScratch, attention_with};
 use crate::encoder::forward::{BLOCK_ROWS, dense};
-use crate::encoder::matrix::{Finish, product};
 use crate::encoder::tokens::Tokens;
 use crate::training::random;
 
@@ -29,6 +28,7 @@ impl Network {
         }
         let drop = dropout.map_or(Drop::none(), |dropout| Drop::new(dropout.rate));
         pass.room.drop = Some(drop);
+        pass.room.drop_weights = dropout.map(|dropout| Drop::new(dropout.attention));
         pass.hidden.resize_with(depth + 1, Vec::new);
         let kept = if keep { depth } else { 1 };
         if pass.layers.len() < kept {
@@ -92,21 +92,18 @@ impl Network {
         resize(output, tokens * d);
         states.resize(tokens, d, wide);
 
-        let bias = |range| Finish {
-            bias: self.at(range),
-            activation: None,
-        };
         (
             input.par_chunks(BLOCK_ROWS * d),
             states.qkv.par_chunks_mut(BLOCK_ROWS * 3 * d),
         )
             .into_par_iter()
             .for_each(|(input, qkv)| {
-                let finish = bias(&ranges.qkv.bias);
-                product(isa, dense(input, d), &packed.qkv.ahead, finish, qkv, 3 * d);
+                let bias = self.at(&ranges.qkv.bias);
+                packed.qkv.ahead.product(isa, dense(input, d), bias, qkv, 3 * d);
             });
         let contexts = by_text(&pass.starts, d, &mut states.context);
-        let qkv = &states.qkv;
+        let (qkv, keys) = (&states.qkv, &pass.keys);
+        let drop_weights = pass.room.drop_weights.unwrap_or(Drop::none());
         contexts
             .into_par_iter()
             .zip(&pass.starts)
@@ -115,7 +112,18 @@ impl Network {
                 || AttentionScratch::new(isa),
                 |scratch, (context, &start)| {
                     let qkv = &qkv[start * 3 * d..][..context.len() * 3];
-                    attention(isa, heads, qkv, context, scratch);
+                    let keys = &keys[start..][..context.len() / d];
+                    attention_with(
+                        isa,
+                        heads,
+                        qkv,
+                        context,
+                        scratch,
+                        |head, first, weights, stride| {
+                            let keys = &keys[first..];
+                            drop_weights.apply(isa, weights, stride, keys, Site::Weights(l, head));
+                        },
+                    );
                 },
             );
         (
@@ -149,19 +157,19 @@ impl Network {
                 )| {
                     let sums = &mut sums[..input.len()];
                     let active = &mut active[..inner.len()];
-                    let finish = bias(&ranges.output.bias);
-                    product(isa, dense(context, d), &packed.output.ahead, finish, sums, d);
+                    let bias = self.at(&ranges.output.bias);
+                    packed.output.ahead.product(isa, dense(context, d), bias, sums, d);
                     drop.apply(isa, sums, d, keys, Site::Attention(l));
                     rows::add(isa, sums, input);
                     let norm = &ranges.attention_norm;
                     let (scale, shift) = (self.at(&norm.scale), self.at(&norm.shift));
                     rows::norm_forward(isa, sums, scale, shift, eps, a_values, a_inverse, middle);
 
-                    let finish = bias(&ranges.up.bias);
-                    product(isa, dense(middle, d), &packed.up.ahead, finish, inner, wide);
+                    let bias = self.at(&ranges.up.bias);
+                    packed.up.ahead.product(isa, dense(middle, d), bias, inner, wide);
                     rows::activate_into(isa, self.config.activation, inner, active);
-                    let finish = bias(&ranges.down.bias);
-                    product(isa, dense(active, wide), &packed.down.ahead, finish, sums, d);
+                    let bias = self.at(&ranges.down.bias);
+                    packed.down.ahead.product(isa, dense(active, wide), bias, sums, d);
                     drop.apply(isa, sums, d, keys, Site::Output(l));
                     rows::add(isa, sums, middle);
                     let norm = &ranges.output_norm;

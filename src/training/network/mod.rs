@@ -19,9 +19,12 @@ use rayon::prelude::*;
 
 use crate::encoder::BertConfig;
 use crate::encoder::bert::BertWeights;
+use crate::encoder::forward::dense;
 use crate::encoder::lanes::Isa;
-use crate::encoder::matrix::{Panels, Rows};
+use crate::encoder::matrix::{Finish, Panels, Rows, product};
+use crate::encoder::tiles::{self, TilePanels};
 use crate::encoder::tokens::Tokens;
+use crate::training::options::Precision;
 
 pub(crate) use self::by_text as cut_by_text;
 pub(crate) use dropout::Dropout;
@@ -31,6 +34,7 @@ pub(crate) use layout::Layout;
 /// A model under training.
 pub(crate) struct Network {
     isa: Isa,
+    precision: Precision,
     pub config: BertConfig,
     pub layout: Layout,
     /// All parameters, in the order of the layout; [`Network::pack`] must follow a change.
@@ -41,9 +45,33 @@ pub(crate) struct Network {
 /// The weights of a linear map, packed for both directions.
 struct Packed {
     /// `[input, output]`, for `x Wᵀ`.
-    ahead: Panels,
+    ahead: Right,
     /// `[output, input]`, for `dy W`.
-    back: Panels,
+    back: Right,
+}
+
+/// The right side of a product, as its precision packs it.
+enum Right {
+    Single(Panels),
+    Half(TilePanels),
+}
+
+impl Right {
+    fn new(isa: Isa, precision: Precision) -> Right {
+        match precision.on_tiles() {
+            true => Right::Half(TilePanels::default()),
+            false => Right::Single(Panels::new(isa)),
+        }
+    }
+
+    /// `x B + bias`; without `bias` where it is empty.
+    fn product(&self, isa: Isa, x: Rows<'_>, bias: &[f32], out: &mut [f32], stride: usize) {
+        let activation = None;
+        match self {
+            Right::Single(panels) => product(isa, x, panels, Finish { bias, activation }, out, stride),
+            Right::Half(tiles) => tiles::product(isa, x, tiles, bias, out, stride),
+        }
+    }
 }
 
 struct PackedLayer {
@@ -54,42 +82,42 @@ struct PackedLayer {
 }
 
 impl Packed {
-    fn new(isa: Isa) -> Packed {
+    fn new(isa: Isa, precision: Precision) -> Packed {
         Packed {
-            ahead: Panels::new(isa),
-            back: Panels::new(isa),
+            ahead: Right::new(isa, precision),
+            back: Right::new(isa, precision),
         }
     }
 
-    fn pack(&mut self, weight: &[f32], input: usize) {
+    fn pack(&mut self, isa: Isa, weight: &[f32], input: usize) {
         let output = weight.len() / input;
         let (ahead, back) = (&mut self.ahead, &mut self.back);
         rayon::join(
-            || ahead.pack(input, output, true, |i, o| weight[o * input + i]),
-            || {
-                let rows = Rows {
-                    data: weight,
-                    stride: input,
-                    rows: output,
-                };
-                back.pack_rows(rows, input);
+            || match ahead {
+                Right::Single(panels) => panels.pack(input, output, true, |i, o| weight[o * input + i]),
+                Right::Half(tiles) => tiles.pack_weight(isa, weight, input),
+            },
+            || match back {
+                Right::Single(panels) => panels.pack_rows(dense(weight, input), input),
+                Right::Half(tiles) => tiles.pack_rows(isa, weight, input),
             },
         );
     }
 }
 
 impl Network {
-    pub fn new(isa: Isa, weights: &BertWeights) -> Network {
+    pub fn new(isa: Isa, precision: Precision, weights: &BertWeights) -> Network {
         let config = &weights.config;
         let layout = Layout::new(config);
         let layers = layout.layers.iter().map(|_| PackedLayer {
-            qkv: Packed::new(isa),
-            output: Packed::new(isa),
-            up: Packed::new(isa),
-            down: Packed::new(isa),
+            qkv: Packed::new(isa, precision),
+            output: Packed::new(isa, precision),
+            up: Packed::new(isa, precision),
+            down: Packed::new(isa, precision),
         });
         let mut network = Network {
             isa,
+            precision,
             config: config.clone(),
             parameters: layout.flatten(weights),
             layers: layers.collect(),
@@ -102,15 +130,19 @@ impl Network {
     /// Takes the parameters as they are now into the products.
     pub fn pack(&mut self) {
         let (d, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        let parameters = &self.parameters;
+        let (isa, parameters) = (self.isa, &self.parameters);
         self.layers
             .par_iter_mut()
             .zip(&self.layout.layers)
             .for_each(|(layer, ranges)| {
-                layer.qkv.pack(&parameters[ranges.qkv.weight.clone()], d);
-                layer.output.pack(&parameters[ranges.output.weight.clone()], d);
-                layer.up.pack(&parameters[ranges.up.weight.clone()], d);
-                layer.down.pack(&parameters[ranges.down.weight.clone()], inner);
+                layer.qkv.pack(isa, &parameters[ranges.qkv.weight.clone()], d);
+                layer
+                    .output
+                    .pack(isa, &parameters[ranges.output.weight.clone()], d);
+                layer.up.pack(isa, &parameters[ranges.up.weight.clone()], d);
+                layer
+                    .down
+                    .pack(isa, &parameters[ranges.down.weight.clone()], inner);
             });
     }
 

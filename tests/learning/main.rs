@@ -2,6 +2,8 @@
 //! The encoder is a tiny random BERT.
 #![cfg(feature = "encoder")]
 
+mod generations;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,0 +1,375 @@
+//! A run from its first step to the encoder that comes out of it.
+
+use std::sync::atomic::Ordering;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use super::TrainingError;
+use super::batch::Order;
+use super::losses::{Batch, Loss, Method};
+use super::network::{Head, Network, Pass, Vectors};
+use super::optimizer;
+use super::options::TrainingOptions;
+use super::random::key;
+use super::resuming::identity;
+use super::tower::{Side, SideDropout, Tower};
+use super::trained::Trained;
+use super::trainer::{Report, StepReport, Trainer};
+use super::validation;
+use super::watch::Watch;
+use crate::encoder::folder::LayerMix;
+use crate::encoder::lanes::Isa;
+use crate::encoder::tokens::Tokens;
+use crate::encoder::{Encoder, LateInteraction, Weights};
+
+const QUESTIONS: u64 = 11;
+const PASSAGES: u64 = 12;
+
+/// The passages' and questions' vectors of a method.
+pub(crate) fn heads(options: &TrainingOptions, encoder: &Encoder) -> (Head, Head) {
+    let s = encoder.settings();
+    let layers = |layers: &[usize]| Head::Layers {
+        layers: layers.to_vec(),
+        pooling: s.pooling,
+        normalize: s.normalize,
+    };
+    let tokens = |first| Head::Tokens {
+        first,
+        normalize: s.normalize,
+    };
+    let last = &s.layers[..1];
+    match options.method {
+        Method::DualEncoder => (layers(last), layers(last)),
+        Method::MeBert => (layers(last), tokens(options.token_vectors)),
+        Method::ColBert => (tokens(usize::MAX), tokens(usize::MAX)),
+        _ if options.question_layers => (layers(&s.layers), layers(&s.layers)),
+        _ => (layers(last), layers(&s.layers)),
+    }
+}
+
+/// The scalar mix's `w` with its two moments.
+type Mix = Vec<[f64; 3]>;
+
+pub(super) struct Run<'a> {
+    pub(super) trainer: &'a Trainer<'a>,
+    pub(super) pool: &'a ThreadPool,
+    pub(super) identity: String,
+    pub(super) total: u64,
+    /// One, or the passages' and the questions'.
+    pub(super) towers: Vec<Tower>,
+    pub(super) passes: [Pass; 2],
+    pub(super) question_head: Head,
+    pub(super) passage_head: Head,
+    pub(super) mix: Mix,
+    pub(super) best: Option<(Vec<Vec<f32>>, Vec<f64>)>,
+    pub(super) order: Order,
+    pub(super) watch: Watch,
+    pub(super) report: Report,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(trainer: &'a Trainer<'a>, pool: &'a ThreadPool) -> Result<Run<'a>, TrainingError> {
+        let (encoder, options) = (trainer.encoder, &trainer.options);
+        let (question_head, passage_head) = heads(options, encoder);
+        let towers = pool.install(|| {
+            let tower = |weights: &Weights| match weights {
+                Weights::Bert(weights) => Ok(Tower::new(Network::new(
+                    Isa::detect(),
+                    options.precision,
+                    weights,
+                ))),
+                Weights::T5(_) => Err(TrainingError::Architecture {
+                    name: encoder.architecture().name(),
+                }),
+            };
+            let passages = encoder.weights();
+            let mut towers = vec![tower(&passages)?];
+            if !options.tied {
+                towers.push(tower(&encoder.question_weights().unwrap_or(passages))?);
+            }
+            Ok::<_, TrainingError>(towers)
+        })?;
+        let mix = match options.method {
+            Method::ScalarMix => vec![[0.0; 3]; encoder.settings().layers.len()],
+            _ => Vec::new(),
+        };
+        Ok(Run {
+            identity: identity(trainer),
+            total: options.total_steps(trainer.set.questions().len()),
+            trainer,
+            pool,
+            towers,
+            passes: [Pass::new(), Pass::new()],
+            question_head,
+            passage_head,
+            mix,
+            best: None,
+            order: Order::new(),
+            watch: Watch::default(),
+            report: Report::default(),
+        })
+    }
+
+    pub fn run(mut self) -> Result<Trained, TrainingError> {
+        self.resume()?;
+        let options = self.trainer.options.clone();
+        let due = |step: u64, every: u64| every > 0 && step.is_multiple_of(every);
+        while self.report.steps < self.total && !self.report.stopped_early {
+            if self
+                .trainer
+                .cancel
+                .is_some_and(|flag| flag.load(Ordering::Relaxed))
+            {
+                return Err(TrainingError::Cancelled {
+                    done: self.report.steps,
+                    total: self.total,
+                });
+            }
+            let step = self.step()?;
+            self.report.steps = step.step;
+            self.report.history.push(step);
+            if let Some(observer) = self.trainer.observer {
+                observer.step(&step);
+            }
+            let last = step.step == self.total;
+            let validate = last || due(step.step, options.validate_every);
+            if validate && self.trainer.validation.is_some() {
+                self.validate()?;
+            }
+            let every = match options.checkpoint_every {
+                0 => options.validate_every,
+                every => every,
+            };
+            if last || self.report.stopped_early || due(step.step, every) {
+                self.checkpoint()?;
+            }
+        }
+        Ok(self.finish())
+    }
+
+    fn step(&mut self) -> Result<StepReport, TrainingError> {
+        let options = &self.trainer.options;
+        let (encoder, set) = (self.trainer.encoder, self.trainer.set);
+        let step = self.report.steps;
+        let members = self.order.members(set, options, step);
+        let pool = self.pool;
+        let (questions, passages) = pool.install(|| {
+            let questions = tokens(&members.questions, |q| {
+                let question = &set.questions()[q];
+                let tokens = encoder.question_tokens(&question.text, options.question_tokens)?;
+                tokens.ok_or_else(|| nothing_left("question", &question.id))
+            });
+            let passages = tokens(&members.passages, |p| {
+                let passage = &set.passages()[p];
+                let tokens = encoder.passage_tokens(passage.as_input(), options.passage_tokens)?;
+                tokens.ok_or_else(|| nothing_left("passage", &passage.id))
+            });
+            (questions, passages)
+        });
+        let (questions, passages) = (questions?, passages?);
+        let cut = |texts: &[Tokens]| texts.iter().filter(|text| text.truncated).count() as u64;
+        self.report.questions_cut += cut(&questions);
+        self.report.passages_cut += cut(&passages);
+        self.report.negatives_short += members.shortage as u64;
+
+        let dropout = |side| {
+            (options.dropout > 0.0 || options.attention_dropout > 0.0).then(|| SideDropout {
+                rate: options.dropout,
+                attention: options.attention_dropout,
+                seed: key(options.seed, &[side, step]),
+            })
+        };
+        let (questions, passages): (Vec<&Tokens>, Vec<&Tokens>) =
+            (questions.iter().collect(), passages.iter().collect());
+        let question_side = Side {
+            texts: &questions,
+            head: &self.question_head,
+            chunk: options.chunk,
+            dropout: dropout(QUESTIONS),
+        };
+        let passage_side = Side {
+            texts: &passages,
+            head: &self.passage_head,
+            chunk: options.chunk,
+            dropout: dropout(PASSAGES),
+        };
+        let weights: Vec<f64> = self.mix.iter().map(|[w, ..]| *w).collect();
+        let towers = &mut self.towers;
+        let asking = towers.len() - 1;
+        let [question_pass, passage_pass] = &mut self.passes;
+        let loss = pool.install(|| {
+            let q = towers[asking].forward(&question_side, question_pass);
+            let p = towers[0].forward(&passage_side, passage_pass);
+            let batch = Batch {
+                questions: &q,
+                passages: &p,
+                positives: &members.positives,
+                left_out: &members.left_out,
+            };
+            options.method.loss(&batch, &weights, options.temperatures)
+        });
+        let warm = step as f64 >= self.total as f64 * options.warm_up;
+        let m = encoder.settings().layers.len();
+        self.watch.see(
+            step + 1,
+            &loss,
+            members.candidates(),
+            m,
+            warm,
+            options.temperatures.lambda,
+        )?;
+        pool.install(|| {
+            towers[asking].backward(&question_side, &loss.questions, question_pass);
+            towers[0].backward(&passage_side, &loss.passages, passage_pass);
+        });
+        let warm_up = (self.total as f64 * options.warm_up).round() as u64;
+        let rate = optimizer::rate(options.learning_rate, step, warm_up, self.total);
+        let gradient = self.update(&loss, rate)?;
+        Ok(StepReport {
+            step: step + 1,
+            total: self.total,
+            loss: loss.total,
+            contrastive: loss.contrastive,
+            regulariser: loss.regulariser,
+            first: loss.first,
+            gradient,
+            rate,
+        })
+    }
+
+    /// Clips over all parameters together, and updates them.
+    fn update(&mut self, loss: &Loss, rate: f64) -> Result<f64, TrainingError> {
+        let options = &self.trainer.options;
+        let step = self.report.steps + 1;
+        let (towers, mix) = (&mut self.towers, &mut self.mix);
+        self.pool.install(|| {
+            let mut square: f64 = loss.mix.iter().map(|g| g * g).sum();
+            for tower in &*towers {
+                square += tower.square_norm(step)?;
+            }
+            let norm = square.sqrt();
+            let scale = optimizer::clip(norm, options.clip);
+            for tower in towers {
+                tower.update(scale, rate, options.weight_decay, step)?;
+            }
+            for (w, gradient) in mix.iter_mut().zip(&loss.mix) {
+                optimizer::update_scalar(w, gradient * scale, rate, step);
+            }
+            Ok(norm)
+        })
+    }
+
+    fn validate(&mut self) -> Result<(), TrainingError> {
+        let Some(set) = self.trainer.validation else {
+            return Ok(());
+        };
+        let asking = self.towers.len() - 1;
+        let weights: Vec<f64> = self.mix.iter().map(|[w, ..]| *w).collect();
+        let judge = validation::Judge {
+            encoder: self.trainer.encoder,
+            options: &self.trainer.options,
+            passages: &self.towers[0].network,
+            questions: &self.towers[asking].network,
+            heads: (&self.question_head, &self.passage_head),
+            mix: &weights,
+        };
+        let pass = &mut self.passes[0];
+        let step = self.report.steps;
+        let validation = self.pool.install(|| judge.validate(set, step, pass))?;
+        let options = &self.trainer.options;
+        let best = options.select_by.better(&validation, self.report.best.as_ref());
+        if best {
+            self.report.best = Some(validation);
+            let parameters = self.towers.iter().map(|tower| tower.network.parameters.clone());
+            self.best = Some((parameters.collect(), weights));
+        }
+        self.report.validations.push(validation);
+        if let Some(observer) = self.trainer.observer {
+            observer.validated(&validation, best);
+        }
+        let best_at = self
+            .report
+            .validations
+            .iter()
+            .rposition(|seen| Some(seen) == self.report.best.as_ref());
+        let since = self.report.validations.len() - best_at.map_or(0, |at| at + 1);
+        self.report.stopped_early = options.patience > 0 && since >= options.patience as usize;
+        Ok(())
+    }
+
+    fn finish(self) -> Trained {
+        let encoder = self.trainer.encoder;
+        let last = || {
+            let parameters = self.towers.iter().map(|tower| tower.network.parameters.clone());
+            (parameters.collect(), self.mix.iter().map(|[w, ..]| *w).collect())
+        };
+        let (parameters, mix): (Vec<Vec<f32>>, Vec<f64>) = self.best.clone().unwrap_or_else(last);
+        let layout = &self.towers[0].network.layout;
+        let weights = |parameters: &Vec<f32>| Weights::Bert(layout.weights(parameters));
+        let layers = &encoder.settings().layers;
+        let method = self.trainer.options.method;
+        let mix = match method {
+            Method::MeanOverLayers => Some(vec![1.0 / layers.len() as f32; layers.len()]),
+            Method::ScalarMix => {
+                let sum: f64 = mix.iter().map(|w| w.exp()).sum();
+                Some(mix.iter().map(|w| (w.exp() / sum) as f32).collect())
+            }
+            _ => None,
+        };
+        Trained {
+            base: encoder.clone(),
+            passages: weights(&parameters[0]),
+            questions: parameters.get(1).map(weights),
+            mix: mix.map(|weights| LayerMix {
+                layers: layers.clone(),
+                weights,
+            }),
+            late: match method {
+                Method::ColBert => Some(LateInteraction::SumOfBest),
+                Method::MeBert => Some(LateInteraction::BestOfFirst {
+                    tokens: self.trainer.options.token_vectors,
+                }),
+                _ => None,
+            },
+            layers: match method {
+                Method::MultiVector => layers.clone(),
+                _ => layers[..1].to_vec(),
+            },
+            report: self.report,
+        }
+    }
+}
+
+fn nothing_left(what: &str, id: &str) -> TrainingError {
+    TrainingError::Data {
+        what: format!("of the {what} {id:?} no token is left: leave it out"),
+    }
+}
+
+/// The tokens of some texts; of several bad ones the first is named.
+pub(crate) fn tokens(
+    places: &[usize],
+    of: impl Fn(usize) -> Result<Tokens, TrainingError> + Sync,
+) -> Result<Vec<Tokens>, TrainingError> {
+    let tokens: Vec<_> = places.par_iter().map(|&place| of(place)).collect();
+    tokens.into_iter().collect()
+}
+
+/// Vectors of many texts without a graph, chunk by chunk.
+pub(crate) fn encode_all(
+    network: &Network,
+    texts: &[Tokens],
+    head: &Head,
+    chunk: usize,
+    pass: &mut Pass,
+) -> Vectors {
+    let d = network.config.hidden_size;
+    let mut vectors = Vectors::new(d);
+    for texts in texts.chunks(chunk) {
+        let texts: Vec<&Tokens> = texts.iter().collect();
+        network.forward(&texts, None, false, pass);
+        vectors.append(&head.vectors(pass, d));
+    }
+    vectors
+}
