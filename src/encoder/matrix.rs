@@ -229,7 +229,12 @@ unsafe fn add_transposed_body<L: Lanes>(
     for first in (0..columns).step_by(L::ROWS) {
         let rows = L::ROWS.min(columns - first);
         for (row, to) in room.chunks_exact_mut(rows).take(k).enumerate() {
-            to.copy_from_slice(&a.data[row * a.stride + first..][..rows]);
+            let from = &a.data[row * a.stride + first..][..rows];
+            // So few elements at a time: copied in registers where their number is known, a call for each costs more.
+            match (to.first_chunk_mut::<14>(), from.first_chunk::<14>()) {
+                (Some(to), Some(from)) => *to = *from,
+                _ => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+            }
         }
         for (panel, column) in (0..n).step_by(wide).enumerate() {
             let lines = &b.lines[panel * k * L::PANEL..(panel + 1) * k * L::PANEL];
@@ -307,11 +312,14 @@ impl Tile<'_> {
             let mut sums = [[low, high]; R];
             if TRANSPOSED {
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    let mut before = [0.0f32; 32];
                     let out = self.out.add(r * self.out_stride);
+                    if self.columns == 32 {
+                        *sum = [L::load(out), L::load(out.add(16))];
+                        continue;
+                    }
+                    let mut before = [0.0f32; 32];
                     std::ptr::copy_nonoverlapping(out, before.as_mut_ptr(), self.columns);
-                    sum[0] = L::load(before.as_ptr());
-                    sum[1] = L::load(before.as_ptr().add(16));
+                    *sum = [L::load(before.as_ptr()), L::load(before.as_ptr().add(16))];
                 }
             }
             let mut b = self.b;

@@ -25,7 +25,7 @@ def measure(quick: bool) -> dict:
     long = [text for text in texts if len(text.split()) > TOKENS]
     with disk() as work:
         return {
-            **against_pytorch(stratal, folder, long, work, runs=7 if quick else 9, steps=3 if quick else 5),
+            **against_pytorch(stratal, folder, long, work, runs=3 if quick else 7, steps=2 if quick else 3),
             **memory(stratal, folder, long, work),
         }
 
