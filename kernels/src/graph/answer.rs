@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use super::basis::dot;
 use super::lanes::{Lanes, Portable};
-use super::search::{Links, Walker, prefetch as prefetch_line};
+use super::links::{Links, prefetch as prefetch_line};
+use super::search::Walker;
 use super::sections::{Graph, GraphSection};
 use crate::dispatch::{Kernels, prefetch};
 use crate::{Candidate, Error, Instructions, Plane, TopK};
@@ -116,7 +117,7 @@ impl Walk {
         }
     }
 
-    /// How many vectors all searches with this have compared by the first line of their codes, by whole
+    /// How many vectors all searches with this have compared by the heads of their codes, by whole
     /// codes, and from the stored vectors.
     pub fn counts(&self) -> [u64; 3] {
         [self.walker.read[0], self.walker.read[1], self.scored]
@@ -308,7 +309,7 @@ unsafe fn score<L: Lanes, F: Fn(&u32, &u32) -> Ordering>(
             .found()
             .filter(|&(_, node)| is_live(Graph::row(ask.sections, node)) || twins_of(node).any(is_live)),
     );
-    walk.met += walker.found().count();
+    walk.met += walker.found().len();
     walk.found += nodes.len();
     let doubts: [f32; 2] = std::array::from_fn(|at| DOUBT[at] * walker.query.errors[at]);
     // Those that the high halves leave: the k-th estimate, with doubt on both sides.
@@ -322,18 +323,19 @@ unsafe fn score<L: Lanes, F: Fn(&u32, &u32) -> Ordering>(
     let lines = links.basis.lines;
     for &(_, node) in &*nodes {
         for &layer in ask.layers {
-            let line = (node as usize * links.layers + layer as usize) * lines;
+            let vector = node as usize * links.layers + layer as usize;
+            links.fetch_rest(vector);
             for at in 0..lines.min(4) {
-                prefetch_line(links.low, line + at);
+                prefetch_line(links.low, vector * lines + at);
             }
         }
     }
     for (estimate, node) in &mut *nodes {
         let mut finest = f32::NEG_INFINITY;
         for &layer in ask.layers {
-            let line = *node as usize * links.layers + layer as usize;
+            let vector = *node as usize * links.layers + layer as usize;
             // SAFETY: the caller promises the instructions; the walk gives nodes that exist.
-            finest = finest.max(unsafe { walker.both::<L>(links, line) });
+            finest = finest.max(unsafe { walker.both::<L>(links, vector) });
         }
         *estimate = finest;
     }

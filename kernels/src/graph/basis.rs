@@ -8,7 +8,7 @@
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use super::lanes::{LANES, LINE_DIMENSION, Lanes, interleave};
+use super::lanes::{HEAD, LANES, LINE_DIMENSION, Lanes, interleave};
 
 /// The largest dimension that is turned; the work grows with its cube.
 pub(super) const LARGEST: usize = 1024;
@@ -20,6 +20,9 @@ pub(super) const STEP: f32 = 0.385;
 
 /// The share of a component's values that codes hold without cutting them off.
 const KEPT: f64 = 0.998;
+
+/// The share of the variance outside of heads up to which walks do without it.
+const TAIL: f32 = 0.1;
 
 /// Vectors of the sample from which steps are taken at most.
 const STEPS_FROM: usize = 2048;
@@ -36,6 +39,10 @@ pub(super) struct Basis {
     pub width: usize,
     /// Lines of a code.
     pub lines: usize,
+    /// Lines of its head.
+    pub head: usize,
+    /// Whether heads tell so much that a walk needs nothing else.
+    pub head_suffices: bool,
     /// `[D]`: the mean, not turned.
     pub mean: Vec<f32>,
     /// `[D]`: a step of the code, for each direction.
@@ -137,10 +144,17 @@ impl Basis {
         } else {
             (Vec::new(), Vec::new())
         };
+        let lines = dimension.div_ceil(LINE_DIMENSION);
+        let head = lines.min(HEAD);
+        let squares = |steps: &[f32]| steps.iter().map(|step| step * step).sum::<f32>();
+        let (first, rest) = steps.split_at(dimension.min(head * LINE_DIMENSION));
+        let (first, rest) = (squares(first), squares(rest));
         Basis {
             dimension,
             width,
-            lines: dimension.div_ceil(LINE_DIMENSION),
+            lines,
+            head,
+            head_suffices: rest <= TAIL * (first + rest),
             mean,
             steps,
             units,

@@ -4,9 +4,10 @@ use super::basis::Basis;
 use super::lanes::{Lanes, Line};
 use super::leaves::{self, Numbers};
 use super::link::{self, Edges};
+use super::links::{DEGREE, Links, NONE, Shell};
 use super::points::{Points, Source};
 use super::progress::Progress;
-use super::search::{DEGREE, Links, NONE, Shell, Walker};
+use super::search::Walker;
 use super::{BuiltGraph, GraphOptions};
 use crate::dispatch::Kernels;
 use crate::{Error, Plane};
@@ -275,8 +276,8 @@ fn numbered(
         new
     };
     let layers = points.layers;
-    let first = moved(&mut points.first, layers);
-    let rest = moved(&mut points.rest, layers * (basis.lines - 1));
+    let first = moved(&mut points.first, layers * basis.head);
+    let rest = moved(&mut points.rest, layers * (basis.lines - basis.head));
     let low = moved(&mut points.low, layers * basis.lines);
     let rows: Vec<u32> = order.iter().map(|&old| sources[old as usize].row).collect();
     let mut nodes: Vec<[u32; 2]> = rows

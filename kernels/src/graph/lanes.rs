@@ -1,6 +1,7 @@
 //! The integer products of the graph, for VNNI and in plain Rust: one result, whatever the processor.
 
-use super::query::CodedQuery;
+use super::links::DEGREE;
+use super::query::Head;
 
 /// A cache line of a code: 128 components, four bits each; byte `b` holds component `b` below and
 /// component `64 + b` above.
@@ -16,28 +17,51 @@ unsafe impl bytemuck::Pod for Line {}
 /// Components in a line.
 pub(super) const LINE_DIMENSION: usize = 128;
 
-/// Vectors whose first lines are multiplied together, and columns of a block.
+/// Lines of a code that a walk reads at once: neighbours in memory, which processors fetch in pairs.
+pub(super) const HEAD: usize = 2;
+
+/// Vectors whose heads are multiplied together, and columns of a block.
 pub(super) const LANES: usize = 16;
 
 /// Products of small integers. Every method of every implementation gives the same numbers.
 pub(super) trait Lanes {
-    /// `Σ pᵢ cᵢ` of the first lines that `at` names.
+    /// `Σ pᵢ cᵢ` of the heads, of `each` lines, that `at` names.
     ///
     /// # Safety
-    /// The processor must have the instructions, and every entry of `at` must be below `lines.len()`.
-    unsafe fn first(lines: &[Line], at: &[u32; LANES], query: &CodedQuery) -> [i32; LANES];
+    /// The processor must have the instructions, `each` be 1 or 2, and `lines` hold `each` for every entry of `at`.
+    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], query: &Head) -> [i32; LANES];
 
-    /// `Σ pᵢ cᵢ` of the lines after the first.
-    ///
-    /// # Safety
-    /// The processor must have the instructions; `query.rest` holds 128 components a line.
-    unsafe fn rest(lines: &[Line], query: &CodedQuery) -> i32;
-
-    /// `Σ pᵢ cᵢ` of a line and its 128 components of the query.
+    /// A bit for each sum that reaches `bar` times `scale`.
     ///
     /// # Safety
     /// The processor must have the instructions.
-    unsafe fn one(line: &Line, query: &[i8; LINE_DIMENSION]) -> i32;
+    unsafe fn reaching(sums: &[i32; LANES], scale: f32, bar: f32) -> u32;
+
+    /// Puts those of `nodes` that are below `count` and have no bit in `seen` into the front of `out`; returns how
+    /// many those are. What `out` holds behind them is below `count` if it was.
+    ///
+    /// # Safety
+    /// The processor must have the instructions, and `seen` hold a bit for each number below `count`, which is at
+    /// most 2³¹.
+    unsafe fn unseen(nodes: &[u32; DEGREE], count: u32, seen: &[u32], out: &mut [u32; DEGREE]) -> usize;
+
+    /// How many of `keys` are larger than `key`.
+    ///
+    /// # Safety
+    /// The processor must have the instructions.
+    unsafe fn above(keys: &[u64], key: u64) -> usize;
+
+    /// Puts `key` in front of `keys`, whose last one falls out.
+    ///
+    /// # Safety
+    /// The processor must have the instructions.
+    unsafe fn insert(keys: &mut [u64], key: u64);
+
+    /// `Σ pᵢ cᵢ` of lines and their 128 components each of the query.
+    ///
+    /// # Safety
+    /// The processor must have the instructions, and `query` hold 128 components a line.
+    unsafe fn span(lines: &[Line], query: &[i8]) -> i32;
 
     /// `Σ aᵢ bᵢ` of two rows of a multiple of 64 components; `sum` is `Σ bᵢ`.
     ///
@@ -93,22 +117,55 @@ fn line_product(line: &Line, query: &[i8]) -> i32 {
 
 impl Lanes for Portable {
     #[inline(always)]
-    unsafe fn first(lines: &[Line], at: &[u32; LANES], query: &CodedQuery) -> [i32; LANES] {
-        at.map(|at| line_product(&lines[at as usize], &query.first.0))
+    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], query: &Head) -> [i32; LANES] {
+        at.map(|at| {
+            let head = &lines[at as usize * each..][..each];
+            head.iter()
+                .zip(query.0.chunks_exact(LINE_DIMENSION))
+                .map(|(line, query)| line_product(line, query))
+                .sum()
+        })
     }
 
     #[inline(always)]
-    unsafe fn rest(lines: &[Line], query: &CodedQuery) -> i32 {
+    unsafe fn reaching(sums: &[i32; LANES], scale: f32, bar: f32) -> u32 {
+        sums.iter().enumerate().fold(0, |mask, (lane, &sum)| {
+            mask | u32::from(sum as f32 * scale >= bar) << lane
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn unseen(nodes: &[u32; DEGREE], count: u32, seen: &[u32], out: &mut [u32; DEGREE]) -> usize {
+        let mut fresh = 0;
+        for &node in nodes {
+            if node < count && seen[node as usize / 32] >> (node % 32) & 1 == 0 {
+                out[fresh] = node;
+                fresh += 1;
+            }
+        }
+        fresh
+    }
+
+    #[inline(always)]
+    unsafe fn above(keys: &[u64], key: u64) -> usize {
+        keys.iter().filter(|&&other| other > key).count()
+    }
+
+    #[inline(always)]
+    unsafe fn insert(keys: &mut [u64], key: u64) {
+        let mut carried = key;
+        for key in keys {
+            std::mem::swap(key, &mut carried);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn span(lines: &[Line], query: &[i8]) -> i32 {
         lines
             .iter()
-            .zip(query.rest.chunks_exact(LINE_DIMENSION))
+            .zip(query.chunks_exact(LINE_DIMENSION))
             .map(|(line, query)| line_product(line, query))
             .sum()
-    }
-
-    #[inline(always)]
-    unsafe fn one(line: &Line, query: &[i8; LINE_DIMENSION]) -> i32 {
-        line_product(line, query)
     }
 
     #[inline(always)]

@@ -10,9 +10,9 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSlice;
 
 use super::lanes::{Lanes, interleave};
+use super::links::Shell;
 use super::points::{Points, squared};
 use super::progress::Progress;
-use super::search::Shell;
 use crate::Error;
 
 /// Points in a leaf at most; more only where they cannot be told apart.

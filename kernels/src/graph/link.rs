@@ -5,9 +5,9 @@ use rayon::slice::ParallelSliceMut;
 
 use super::lanes::Lanes;
 use super::leaves::{entry, entry_parts};
+use super::links::{DEGREE, NONE};
 use super::points::Points;
 use super::progress::Progress;
-use super::search::{DEGREE, NONE};
 use crate::Error;
 
 /// Edges of documents, `[documents, DEGREE]`, filled up with [`NONE`].
@@ -15,7 +15,7 @@ pub(super) type Edges = Vec<u32>;
 
 /// How much nearer than the document itself a neighbour must be to a candidate to stand in for it:
 /// squared distances, so this is the square of what Vamana calls α.
-const ALPHA: f32 = 1.2;
+const ALPHA: f32 = 1.1;
 
 /// Edges back that are weighed for a document at most.
 const BACK: usize = 96;

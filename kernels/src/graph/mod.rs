@@ -2,9 +2,9 @@
 //!
 //! A node is a document with all its layer vectors; its distance from a query is that of the best of
 //! them, so no answer needs to be rid of doubles. A node has at most 32 edges. Its vectors are coded
-//! with four bits a component in a basis that puts directions of large variance first: one cache line
-//! (the first 128 directions) says whether the others need to be read at all. What a walk finds is
-//! scored in f64 from the stored vectors, as everywhere.
+//! with four bits a component in a basis that puts directions of large variance first: two cache lines
+//! (the first 256 directions) are enough for a walk, or say whether the others need to be read at all.
+//! What a walk finds is scored in f64 from the stored vectors, as everywhere.
 //!
 //! Inner products of vectors that are not equally long: nodes of about one norm form a *shell* with a
 //! graph of its own, and shells are walked from the longest on, until no vector of the next can reach
@@ -20,6 +20,7 @@ mod build;
 mod lanes;
 mod leaves;
 mod link;
+mod links;
 mod points;
 mod progress;
 mod query;

@@ -22,7 +22,7 @@ pub(super) struct Points {
     more: Vec<f32>,
     /// What a step of the code stands for.
     unit: f32,
-    /// The codes that a walk reads: `[points]` first lines and `[points, lines − 1]` others.
+    /// The codes that a walk reads: `[points, head]` lines and `[points, lines − head]` others.
     pub first: Vec<Line>,
     pub rest: Vec<Line>,
     /// `[points, lines]`: four bits more of each component.
@@ -59,8 +59,8 @@ impl Points {
         };
         let count = sources.len() * planes.len();
         all.lines.reserve_exact(count * basis.width / 64);
-        all.first.reserve_exact(count);
-        all.rest.reserve_exact(count * (basis.lines - 1));
+        all.first.reserve_exact(count * basis.head);
+        all.rest.reserve_exact(count * (basis.lines - basis.head));
         all.low.reserve_exact(count * basis.lines);
         for sources in sources.chunks(TASK * TASKS) {
             let tasks: Vec<Points> = sources
@@ -141,8 +141,8 @@ impl Points {
                 task.sums.push(eight.iter().map(|&value| i32::from(value)).sum());
                 task.lengths.push(squares as f32 + more * more);
                 task.more.push(more);
-                task.first.push(high[0]);
-                task.rest.extend_from_slice(&high[1..]);
+                task.first.extend_from_slice(&high[..basis.head]);
+                task.rest.extend_from_slice(&high[basis.head..]);
                 task.low.extend_from_slice(&low);
             }
         }

@@ -1,33 +1,35 @@
 //! A query as the codes of a graph are read with.
 
 use super::basis::{Basis, STEP, dot};
-use super::lanes::{LINE_DIMENSION, Lanes};
+use super::lanes::{HEAD, LINE_DIMENSION, Lanes};
 
-/// 128 small integers on cache lines of their own.
+/// The part of a query that heads are multiplied with: small integers on cache lines of their own.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
-pub(crate) struct First(pub [i8; LINE_DIMENSION]);
+pub(crate) struct Head(pub [i8; HEAD * LINE_DIMENSION]);
 
-/// How far a first line may fall short of the beam before the rest is not read, in standard
-/// deviations of what the rest adds.
+/// How far a head may fall short of the beam before the rest is not read, in standard deviations of
+/// what the rest adds.
 const MARGIN: f32 = 1.5;
 
 /// The shares of a component's variance that four bits and eight leave over: a Gaussian in equal steps,
 /// cut off at both ends; and the rounding of the query.
 const LEFT_OVER: [f32; 2] = [0.0115, 0.002];
 
-/// `score ≈ norm · (base + scale₀ Σ pᵢ cᵢ + scale₁ Σ pᵢ cᵢ)`: over the first line, over the others.
+/// `score ≈ norm · (base + scale₀ Σ pᵢ cᵢ + scale₁ Σ pᵢ cᵢ)`: over the head, over the other lines. By the
+/// head alone: `norm · (head_base + scale₀ Σ pᵢ cᵢ)`.
 #[derive(Debug, Clone)]
 pub(crate) struct CodedQuery {
     pub base: f32,
+    pub head_base: f32,
     pub scales: [f32; 2],
-    pub first: First,
+    pub head: Head,
     pub rest: Vec<i8>,
     /// What the low halves add to the sums of their own: `low_base` and a sixteenth of those.
     pub low_base: f32,
-    /// What the rest may add to a first line, generously.
+    /// What the rest may add to a head, generously.
     pub margin: f32,
-    /// One standard deviation of an estimate about the true score: by the high halves, by both.
+    /// One standard deviation of an estimate about the true score: a walk's, and by both halves.
     pub errors: [f32; 2],
     asked: Vec<i8>,
     turned: Vec<i32>,
@@ -38,8 +40,9 @@ impl CodedQuery {
     pub fn new() -> CodedQuery {
         CodedQuery {
             base: 0.0,
+            head_base: 0.0,
             scales: [0.0; 2],
-            first: First([0; LINE_DIMENSION]),
+            head: Head([0; HEAD * LINE_DIMENSION]),
             rest: Vec::new(),
             low_base: 0.0,
             margin: 0.0,
@@ -82,21 +85,26 @@ impl CodedQuery {
 
     #[inline(always)]
     fn weigh(&mut self, basis: &Basis, base: f32) {
-        self.base = base;
+        let covered = basis.head * LINE_DIMENSION;
         self.weighted.resize(basis.lines * LINE_DIMENSION, 0.0);
-        let (first, rest) = self.weighted.split_at(LINE_DIMENSION);
+        let (first, rest) = self.weighted.split_at(covered);
         self.rest.resize(rest.len(), 0);
-        let (scale, sum) = quantise(first, &mut self.first.0);
+        let (scale, sum) = quantise(first, &mut self.head.0[..covered]);
         let (rest_scale, rest_sum) = quantise(rest, &mut self.rest);
         self.scales = [scale, rest_scale];
-        let centre = 7.5 * (scale * sum as f32 + rest_scale * rest_sum as f32);
-        self.base -= centre;
-        self.low_base = -centre / 16.0;
+        let centre = 7.5 * scale * sum as f32;
+        let rest_centre = 7.5 * rest_scale * rest_sum as f32;
+        self.head_base = base - centre;
+        self.base = self.head_base - rest_centre;
+        self.low_base = -(centre + rest_centre) / 16.0;
         // A weight is a step of the code, and a step is `STEP` standard deviations.
         let tail = dot(rest, rest) / (STEP * STEP);
         let whole = dot(first, first) / (STEP * STEP) + tail;
-        self.margin = MARGIN * tail.sqrt() + 7.5 * rest_scale * rest_sum as f32;
+        self.margin = MARGIN * tail.sqrt() + rest_centre;
         self.errors = LEFT_OVER.map(|share| (share * whole).sqrt());
+        if basis.head_suffices {
+            self.errors[0] = (LEFT_OVER[0] * whole + tail).sqrt();
+        }
     }
 }
 

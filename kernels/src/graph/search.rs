@@ -1,41 +1,8 @@
 //! Walking a graph: from the entries to the nodes whose codes promise the largest scores.
 
-use super::basis::Basis;
-use super::lanes::{LANES, Lanes, Line};
+use super::lanes::{LANES, Lanes};
+use super::links::{DEGREE, Links, Shell};
 use super::query::CodedQuery;
-
-/// Neighbours of a node.
-pub(super) const DEGREE: usize = 32;
-
-/// No neighbour.
-pub(super) const NONE: u32 = u32::MAX;
-
-/// Nodes of about one norm, with edges among themselves.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Shell {
-    pub first: u32,
-    pub count: u32,
-    /// The first so many nodes are where a walk begins.
-    pub entries: u32,
-    /// No vector in it is longer.
-    pub norm: f32,
-}
-
-/// What a walk reads.
-#[derive(Clone, Copy)]
-pub(super) struct Links<'a> {
-    pub basis: &'a Basis,
-    /// Vectors of a node.
-    pub layers: usize,
-    /// `[nodes, layers]` first lines.
-    pub first: &'a [Line],
-    /// `[nodes, layers, lines − 1]` the other lines.
-    pub rest: &'a [Line],
-    /// `[nodes, layers, lines]` the low halves.
-    pub low: &'a [Line],
-    /// `[nodes, DEGREE]`, filled up with [`NONE`].
-    pub neighbours: &'a [u32],
-}
 
 /// The memory of a walk, kept from one to the next.
 #[derive(Debug)]
@@ -43,14 +10,28 @@ pub(super) struct Walker {
     pub query: CodedQuery,
     /// Best first: the estimate's order in the upper half, then the node and whether it was left.
     beam: Vec<u64>,
-    seen: Vec<u8>,
-    round: u8,
+    /// A bit for each node that was seen, and these nodes.
+    seen: Vec<u32>,
+    met: Vec<u32>,
     /// The nodes left by the last walk.
     pub trail: Vec<u32>,
     pub keep_trail: bool,
-    /// Vectors whose first line, and whose other lines, were read.
+    /// Vectors whose heads, and whose other lines, were read.
     pub read: [u64; 2],
 }
+
+/// Nodes that are being fetched.
+#[derive(Clone, Copy)]
+struct Fresh {
+    nodes: [u32; DEGREE],
+    count: usize,
+}
+
+/// Places at the top of a beam whose neighbours are fetched at once, for they are left soon.
+const SOON: usize = 3;
+
+/// Places of a beam that are looked at together.
+const STRETCH: usize = 32;
 
 const LEFT: u64 = 1;
 
@@ -73,25 +54,13 @@ fn score_of(key: u64) -> f32 {
     })
 }
 
-#[inline(always)]
-pub(super) fn prefetch<T>(slice: &[T], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64; a prefetch of any address reads nothing a program could see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().wrapping_add(at).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (slice, at);
-}
-
 impl Walker {
     pub fn new() -> Walker {
         Walker {
             query: CodedQuery::new(),
             beam: Vec::new(),
             seen: Vec::new(),
-            round: 0,
+            met: Vec::new(),
             trail: Vec::new(),
             keep_trail: false,
             read: [0; 2],
@@ -99,12 +68,15 @@ impl Walker {
     }
 
     /// The nodes found, with their estimates, best first.
-    pub fn found(&self) -> impl Iterator<Item = (f32, u32)> {
+    pub fn found(&self) -> impl ExactSizeIterator<Item = (f32, u32)> {
         self.beam.iter().map(|&key| (score_of(key), node_of(key)))
     }
 
     /// Walks `shell` with a beam of `width` nodes, comparing the query with the vectors `layers`. The
     /// estimates are over the shell's norm.
+    ///
+    /// While the neighbours of one node are compared, those of the next are on their way: a node is
+    /// chosen before what the last one led to is known.
     ///
     /// # Safety
     /// The processor must have the instructions of `L`; `first` and `rest` must be as long as `neighbours` asks for.
@@ -113,56 +85,97 @@ impl Walker {
         self.beam.clear();
         self.trail.clear();
         let nodes = links.neighbours.len() / DEGREE;
-        if self.seen.len() != nodes || self.round == u8::MAX {
-            self.seen.clear();
-            self.seen.resize(nodes, 0);
-            self.round = 0;
-        }
-        self.round += 1;
-        let round = self.round;
-        let mut fresh = [0u32; DEGREE];
-        let mut at = 0;
-        let entries: Vec<u32> = (shell.first..shell.first + shell.entries).collect();
-        for entries in entries.chunks(DEGREE) {
-            for &node in entries {
-                self.seen[node as usize] = round;
+        self.forget(nodes);
+        let mut waiting = Fresh {
+            nodes: [0; DEGREE],
+            count: 0,
+        };
+        let end = shell.first + shell.entries;
+        for from in (shell.first..end).step_by(DEGREE) {
+            waiting.count = (end - from).min(DEGREE as u32) as usize;
+            for (to, node) in waiting.nodes.iter_mut().zip(from..end) {
+                *to = node;
+                self.seen[node as usize / 32] |= 1 << (node % 32);
+                self.met.push(node);
             }
             // SAFETY: entries are nodes of the graph.
-            unsafe { self.enter::<L>(links, entries, width, layers) };
+            unsafe { self.enter::<L>(links, &waiting, width, layers, 0) };
         }
+        waiting.count = 0;
+        let mut at = 0;
         loop {
             while at < self.beam.len() && self.beam[at] & LEFT != 0 {
                 at += 1;
             }
-            let Some(key) = self.beam.get_mut(at) else { break };
-            *key |= LEFT;
-            let node = node_of(*key) as usize;
-            if self.keep_trail {
-                self.trail.push(node as u32);
-            }
-            if let Some(&next) = self.beam.get(at + 1) {
-                let next = node_of(next) as usize;
-                prefetch(links.neighbours, next * DEGREE);
-                prefetch(links.neighbours, next * DEGREE + 16);
-            }
-            let seen = &mut self.seen[..nodes];
-            let mut count = 0;
-            for &neighbour in &links.neighbours[node * DEGREE..][..DEGREE] {
-                // No neighbour, and also what a damaged file would hold.
-                let Some(seen) = seen.get_mut(neighbour as usize) else {
+            let next = (at < self.beam.len()).then(|| {
+                self.beam[at] |= LEFT;
+                node_of(self.beam[at])
+            });
+            let Some(node) = next else {
+                if waiting.count == 0 {
                     break;
-                };
-                fresh[count % DEGREE] = neighbour;
-                count += usize::from(*seen != round);
-                *seen = round;
+                }
+                // SAFETY: what waits are nodes of the graph.
+                at = at.min(unsafe { self.enter::<L>(links, &waiting, width, layers, at) });
+                waiting.count = 0;
+                continue;
+            };
+            if self.keep_trail {
+                self.trail.push(node);
             }
-            // SAFETY: these are nodes of the graph.
-            let first = unsafe { self.enter::<L>(links, &fresh[..count.min(DEGREE)], width, layers) };
-            at = first.min(at);
+            if let Some(&key) = self.beam.get(at + 1) {
+                links.fetch_neighbours(node_of(key));
+            }
+            // SAFETY: as the caller promises.
+            let fresh = unsafe { self.fresh::<L>(links, node) };
+            links.fetch_heads(&fresh.nodes[..fresh.count], layers);
+            // SAFETY: what waits are nodes of the graph.
+            at = at.min(unsafe { self.enter::<L>(links, &waiting, width, layers, at) });
+            waiting = fresh;
         }
     }
 
-    /// Offers the fresh nodes to the beam; returns the first place that changed.
+    /// Nothing has been seen.
+    fn forget(&mut self, nodes: usize) {
+        let words = nodes.div_ceil(32);
+        if self.seen.len() != words || self.met.len() > words {
+            self.seen.clear();
+            self.seen.resize(words, 0);
+        } else {
+            for &node in &self.met {
+                self.seen[node as usize / 32] = 0;
+            }
+        }
+        self.met.clear();
+    }
+
+    /// The neighbours of a node that were not seen; now they are.
+    ///
+    /// # Safety
+    /// As [`Walker::walk`].
+    #[inline(always)]
+    unsafe fn fresh<L: Lanes>(&mut self, links: &Links, node: u32) -> Fresh {
+        let mut fresh = Fresh {
+            nodes: [0; DEGREE],
+            count: 0,
+        };
+        let (neighbours, _) = links.neighbours.as_chunks::<DEGREE>();
+        // SAFETY: the caller promises the instructions; there is a bit for each node, of which there are less than
+        // 2³¹.
+        fresh.count = unsafe {
+            let own = &neighbours[node as usize];
+            L::unseen(own, neighbours.len() as u32, &self.seen, &mut fresh.nodes)
+        };
+        let nodes = &fresh.nodes[..fresh.count.min(DEGREE)];
+        for &node in nodes {
+            self.seen[node as usize / 32] |= 1 << (node % 32);
+        }
+        self.met.extend_from_slice(nodes);
+        fresh
+    }
+
+    /// Offers fresh nodes to the beam; returns the first place that changed. Those that come to within
+    /// [`SOON`] of the place `near` get their neighbours fetched.
     ///
     /// # Safety
     /// As [`Walker::walk`]; the fresh nodes must exist.
@@ -170,178 +183,169 @@ impl Walker {
     unsafe fn enter<L: Lanes>(
         &mut self,
         links: &Links,
-        fresh: &[u32],
+        fresh: &Fresh,
         width: usize,
         layers: &[u32],
+        near: usize,
     ) -> usize {
         let mut changed = usize::MAX;
-        let rest_lines = links.basis.lines - 1;
-        let per_batch = LANES / layers.len().min(LANES);
         if layers.len() > LANES {
             // More layers than lanes: one after the other.
-            for &node in fresh {
+            for &node in &fresh.nodes[..fresh.count] {
                 let mut best = f32::NEG_INFINITY;
                 for &layer in layers {
-                    let line = node as usize * links.layers + layer as usize;
+                    let vector = node as usize * links.layers + layer as usize;
                     // SAFETY: the node exists, and so does its layer.
-                    best = best.max(unsafe { self.whole::<L>(links, line) });
+                    best = best.max(unsafe { self.whole::<L>(links, vector) });
                 }
-                changed = changed.min(self.offer(best, node, width));
+                // SAFETY: the caller promises the instructions.
+                changed = changed.min(unsafe { self.offer::<L>(links, best, node, width, near) });
             }
-        } else {
-            for &node in fresh {
-                for &layer in layers {
-                    prefetch(links.first, node as usize * links.layers + layer as usize);
-                }
-            }
-            for batch in fresh.chunks(per_batch) {
-                let mut at = [0u32; LANES];
-                let mut filled = 0;
-                for &node in batch {
-                    for &layer in layers {
-                        at[filled] = node * links.layers as u32 + layer;
-                        filled += 1;
+            return changed;
+        }
+        let plain = links.layers == 1;
+        let scale = self.query.scales[0];
+        let each = LANES / layers.len();
+        for from in (0..fresh.count).step_by(each) {
+            let batch = &fresh.nodes[from..fresh.count.min(from + each)];
+            let mut at = [0u32; LANES];
+            let filled = batch.len() * layers.len();
+            if plain {
+                // Behind the fresh nodes are nodes too.
+                at.copy_from_slice(&fresh.nodes[from..][..LANES]);
+            } else {
+                for (at, &node) in at.chunks_exact_mut(layers.len()).zip(batch) {
+                    for (at, layer) in at.iter_mut().zip(layers) {
+                        *at = node * links.layers as u32 + layer;
                     }
                 }
-                let last = at[filled.saturating_sub(1)];
-                at[filled..].fill(last);
-                // SAFETY: the nodes exist, and so do their layers.
-                let sums = unsafe { L::first(links.first, &at, &self.query) };
-                self.read[0] += filled as u64;
-                let worst = if self.beam.len() < width {
-                    f32::NEG_INFINITY
-                } else {
-                    self.beam.last().map_or(f32::NEG_INFINITY, |&key| score_of(key))
-                };
-                let bar = worst - self.query.base - self.query.margin;
-                let scale = self.query.scales[0];
-                let mut mask = 0u32;
-                let reaches = sums.map(|sum| u32::from(sum as f32 * scale >= bar));
-                for (lane, reaches) in reaches.into_iter().enumerate() {
-                    mask |= reaches << lane;
-                }
-                mask &= ((1u64 << filled) - 1) as u32;
+            }
+            // SAFETY: the nodes exist, and so do their layers.
+            let sums = unsafe { L::heads(links.first, links.basis.head, &at, &self.query.head) };
+            self.read[0] += filled as u64;
+            let worst = if self.beam.len() < width {
+                f32::NEG_INFINITY
+            } else {
+                self.beam.last().map_or(f32::NEG_INFINITY, |&key| score_of(key))
+            };
+            let bar = if links.basis.head_suffices {
+                worst - self.query.head_base
+            } else {
+                worst - self.query.base - self.query.margin
+            };
+            // SAFETY: the caller promises the instructions.
+            let mut mask = unsafe { L::reaching(&sums, scale, bar) } & ((1u64 << filled) - 1) as u32;
+            if !links.basis.head_suffices {
                 let mut ahead = mask;
-                while ahead != 0 && rest_lines > 0 {
-                    let line = at[ahead.trailing_zeros() as usize] as usize * rest_lines;
+                while ahead != 0 {
+                    links.fetch_rest(at[ahead.trailing_zeros() as usize] as usize);
                     ahead &= ahead - 1;
-                    for next in 0..rest_lines.min(4) {
-                        prefetch(links.rest, line + next);
-                    }
                 }
-                if layers.len() == 1 {
-                    while mask != 0 {
-                        let lane = mask.trailing_zeros() as usize;
-                        mask &= mask - 1;
-                        // SAFETY: the line exists.
-                        let score = unsafe { self.complete::<L>(links, at[lane] as usize, sums[lane]) };
-                        changed = changed.min(self.offer(score, batch[lane], width));
+            }
+            while mask != 0 {
+                let first = mask.trailing_zeros() as usize;
+                let index = if plain { first } else { first / layers.len() };
+                let mut best = f32::NEG_INFINITY;
+                for lane in first..(index + 1) * layers.len() {
+                    if mask >> lane & 1 == 1 {
+                        // SAFETY: the vector exists.
+                        best = best.max(unsafe { self.complete::<L>(links, at[lane] as usize, sums[lane]) });
                     }
-                } else {
-                    let each = (1u32 << layers.len()) - 1;
-                    for (index, &node) in batch.iter().enumerate() {
-                        let mut mine = mask >> (index * layers.len()) & each;
-                        let mut best = f32::NEG_INFINITY;
-                        while mine != 0 {
-                            let lane = index * layers.len() + mine.trailing_zeros() as usize;
-                            mine &= mine - 1;
-                            // SAFETY: the line exists.
-                            best =
-                                best.max(unsafe { self.complete::<L>(links, at[lane] as usize, sums[lane]) });
-                        }
-                        if best > f32::NEG_INFINITY {
-                            changed = changed.min(self.offer(best, node, width));
-                        }
-                    }
+                    mask &= !(1 << lane);
                 }
+                // SAFETY: the caller promises the instructions.
+                changed = changed.min(unsafe { self.offer::<L>(links, best, batch[index], width, near) });
             }
         }
         changed
     }
 
-    /// The estimate of a vector whose first line is known.
+    /// The estimate of a vector whose head is known.
     ///
     /// # Safety
     /// As [`Walker::walk`].
     #[inline(always)]
-    unsafe fn complete<L: Lanes>(&mut self, links: &Links, line: usize, sum: i32) -> f32 {
-        let rest = links.basis.lines - 1;
-        let mut score = self.query.base + self.query.scales[0] * sum as f32;
-        if rest > 0 {
-            self.read[1] += 1;
-            let lines = &links.rest[line * rest..][..rest];
-            // SAFETY: the query has 128 components for each line of the code.
-            score += self.query.scales[1] * unsafe { L::rest(lines, &self.query) } as f32;
+    unsafe fn complete<L: Lanes>(&mut self, links: &Links, vector: usize, sum: i32) -> f32 {
+        let head = self.query.scales[0] * sum as f32;
+        if links.basis.head_suffices {
+            return self.query.head_base + head;
         }
-        score
+        self.read[1] += 1;
+        // SAFETY: the query has 128 components for each line of the code.
+        let rest = unsafe { L::span(links.rest_of(vector), &self.query.rest) };
+        self.query.base + head + self.query.scales[1] * rest as f32
     }
 
-    /// The estimate of a vector.
+    /// A walk's estimate of a vector.
     ///
     /// # Safety
-    /// As [`Walker::walk`]; `line` must exist.
+    /// As [`Walker::walk`]; `vector` must exist.
     #[inline(always)]
-    unsafe fn whole<L: Lanes>(&mut self, links: &Links, line: usize) -> f32 {
-        // SAFETY: the line exists.
-        let sums = unsafe { L::first(links.first, &[line as u32; LANES], &self.query) };
+    unsafe fn whole<L: Lanes>(&mut self, links: &Links, vector: usize) -> f32 {
+        // SAFETY: the query has 128 components for each line of the code.
+        let sum = unsafe { L::span(links.head_of(vector), &self.query.head.0) };
         // SAFETY: as above.
-        unsafe { self.complete::<L>(links, line, sums[0]) }
+        unsafe { self.complete::<L>(links, vector, sum) }
     }
 
     /// The estimate of a vector by both halves of its code.
     ///
     /// # Safety
-    /// As [`Walker::walk`]; `line` must exist.
+    /// As [`Walker::walk`]; `vector` must exist.
     #[inline(always)]
-    pub unsafe fn both<L: Lanes>(&mut self, links: &Links, line: usize) -> f32 {
-        let rest = links.basis.lines - 1;
-        let [scale, rest_scale] = self.query.scales;
-        // SAFETY: the line exists, and the query has 128 components for each line of the code.
-        unsafe {
-            let first = L::one(&links.first[line], &self.query.first.0) as f32 * scale;
-            let rest = L::rest(&links.rest[line * rest..][..rest], &self.query) as f32 * rest_scale;
-            self.query.base + first + rest + self.finer::<L>(links, line)
-        }
-    }
-
-    /// What the low halves of a vector add to its estimate.
-    ///
-    /// # Safety
-    /// As [`Walker::walk`]; `line` must exist.
-    #[inline(always)]
-    unsafe fn finer<L: Lanes>(&self, links: &Links, line: usize) -> f32 {
-        let lines = &links.low[line * links.basis.lines..][..links.basis.lines];
+    pub unsafe fn both<L: Lanes>(&self, links: &Links, vector: usize) -> f32 {
+        let lines = links.basis.lines;
+        let (low_head, low_rest) = links.low[vector * lines..][..lines].split_at(links.basis.head);
+        let query = &self.query;
         // SAFETY: the query has 128 components for each line of the code.
-        let (first, rest) = unsafe {
-            (
-                L::one(&lines[0], &self.query.first.0),
-                L::rest(&lines[1..], &self.query),
-            )
-        };
-        let [scale, rest_scale] = self.query.scales;
-        (scale * first as f32 + rest_scale * rest as f32) / 16.0 + self.query.low_base
+        let [head, rest, low_head, low_rest] = unsafe {
+            [
+                L::span(links.head_of(vector), &query.head.0),
+                L::span(links.rest_of(vector), &query.rest),
+                L::span(low_head, &query.head.0),
+                L::span(low_rest, &query.rest),
+            ]
+        }
+        .map(|sum| sum as f32);
+        let high = query.scales[0] * head + query.scales[1] * rest;
+        let low = query.scales[0] * low_head + query.scales[1] * low_rest;
+        query.base + high + low / 16.0 + query.low_base
     }
 
     /// Puts a node into the beam, if it belongs there; returns its place.
+    ///
+    /// # Safety
+    /// The processor must have the instructions of `L`.
     #[inline(always)]
-    fn offer(&mut self, score: f32, node: u32, width: usize) -> usize {
+    unsafe fn offer<L: Lanes>(
+        &mut self,
+        links: &Links,
+        score: f32,
+        node: u32,
+        width: usize,
+        near: usize,
+    ) -> usize {
         let key = key(score, node);
         if self.beam.len() < width {
             self.beam.push(0);
         } else if self.beam.last().is_none_or(|&last| key <= last) {
             return usize::MAX;
         }
-        // The last one falls out. Most come in near the end.
-        let mut place = self.beam.len() - 1;
-        while place >= 8 && self.beam[place - 8] < key {
-            self.beam.copy_within(place - 8..place, place - 7);
-            place -= 8;
+        // The last one falls out.
+        let last = self.beam.len() - 1;
+        let mut place = last;
+        while place >= STRETCH && self.beam[place - STRETCH] < key {
+            place -= STRETCH;
         }
-        while place > 0 && self.beam[place - 1] < key {
-            self.beam[place] = self.beam[place - 1];
-            place -= 1;
+        let from = place.saturating_sub(STRETCH);
+        // Counted, for the place cannot be guessed: looking at one after the other is a branch mispredicted.
+        // SAFETY: the caller promises the instructions.
+        place = from + unsafe { L::above(&self.beam[from..place], key) };
+        // SAFETY: the caller promises the instructions.
+        unsafe { L::insert(&mut self.beam[place..], key) };
+        if place <= near.saturating_add(SOON) {
+            links.fetch_neighbours(node);
         }
-        self.beam[place] = key;
         place
     }
 }

@@ -2,12 +2,13 @@
 
 use super::basis::Basis;
 use super::build;
-use super::lanes::{LINE_DIMENSION, Line, Portable};
-use super::search::{DEGREE, Links, Shell};
+use super::lanes::{Line, Portable};
+use super::links::{DEGREE, Links, Shell};
 use crate::{Error, Instructions, MAX_DIMENSION, Plane};
 
 /// One stretch of bytes of a graph. All numbers are little-endian; `N` is the number of nodes, `m` of
-/// layers, `D` the dimension, `b = ⌈D / 128⌉` the lines of a code.
+/// layers, `D` the dimension, `b = ⌈D / 128⌉` the lines of a code,
+/// of which `h = min(b, 2)` are its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GraphSection {
     /// u32: `m`, `D`, shells; then for each shell u32 first node, nodes, entries (its first nodes), and
@@ -24,10 +25,10 @@ pub enum GraphSection {
     Twins,
     /// `[N, 32]` u32: neighbours, filled up with `u32::MAX`.
     Neighbours,
-    /// `[N, m, 64]` bytes: the first 128 directions of each vector, byte `i` holding number `i` below and
-    /// number `64 + i` above; a value is the step times the number less 7.5.
+    /// `[N, m, h, 64]` bytes: the first directions of each vector, 128 a line, byte `i` holding number `i` below
+    /// and number `64 + i` above; a value is the step times the number less 7.5.
     First,
-    /// `[N, m, b − 1, 64]` bytes: the other directions, likewise.
+    /// `[N, m, b − h, 64]` bytes: the other directions, likewise.
     Rest,
     /// `[N, m, b, 64]` bytes: four bits more of each direction, in the same places: with them a value is a
     /// sixteenth of the step times 16 times the number above plus this one less 127.5.
@@ -362,7 +363,7 @@ impl Graph {
     pub(super) fn links<'a>(&'a self, sections: &[&'a [u8]; 9]) -> Result<Links<'a>, Error> {
         let [.., neighbours, first, rest, low] = *sections;
         let vectors = self.nodes * self.layers;
-        let lines = self.basis.dimension.div_ceil(LINE_DIMENSION);
+        let (lines, head) = (self.basis.lines, self.basis.head);
         let neighbours: &[u32] = bytemuck::try_cast_slice(neighbours)
             .map_err(|_| wrong(GraphSection::Neighbours, "is not aligned"))?;
         let first: &[Line] = bytemuck::try_cast_slice(first)
@@ -374,10 +375,10 @@ impl Graph {
         if neighbours.len() != self.nodes * DEGREE {
             return Err(wrong(GraphSection::Neighbours, "has the wrong length"));
         }
-        if first.len() != vectors {
+        if first.len() != vectors.saturating_mul(head) {
             return Err(wrong(GraphSection::First, "has the wrong length"));
         }
-        if rest.len() != vectors.saturating_mul(lines - 1) {
+        if rest.len() != vectors.saturating_mul(lines - head) {
             return Err(wrong(GraphSection::Rest, "has the wrong length"));
         }
         if low.len() != vectors.saturating_mul(lines) {

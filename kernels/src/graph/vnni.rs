@@ -2,8 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, Lanes, Line};
-use super::query::CodedQuery;
+use super::lanes::{HEAD, LANES, Lanes, Line};
+use super::links::DEGREE;
+use super::query::Head;
 
 /// AVX-512 F, BW, DQ, VL and VNNI.
 pub(super) struct Vnni;
@@ -38,6 +39,35 @@ fn reduce(sums: &[__m512i; LANES]) -> __m512i {
         _mm512_shuffle_i32x4::<0b10_00_10_00>(halves[0], halves[1]),
         _mm512_shuffle_i32x4::<0b11_01_11_01>(halves[0], halves[1]),
     )
+}
+
+/// Sixteen heads of `H` lines.
+///
+/// # Safety
+/// `lines` must hold `H` for every entry of `at`, and `H` be at most [`HEAD`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn heads<const H: usize>(lines: &[Line], at: &[u32; LANES], query: &Head) -> [i32; LANES] {
+    let mut asked = [_mm512_setzero_si512(); 2 * HEAD];
+    for (asked, query) in asked.iter_mut().zip(query.0.chunks_exact(64)) {
+        // SAFETY: the chunk is 64 bytes.
+        *asked = unsafe { _mm512_loadu_si512(query.as_ptr().cast()) };
+    }
+    let nibble = _mm512_set1_epi8(15);
+    let mut sums = [_mm512_setzero_si512(); LANES];
+    for (sum, &at) in sums.iter_mut().zip(at) {
+        for (within, asked) in asked.chunks_exact(2).take(H).enumerate() {
+            // SAFETY: the caller promises that the head is within `lines`.
+            let line = unsafe { _mm512_load_si512(lines.as_ptr().add(at as usize * H + within).cast()) };
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble);
+            *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(line, nibble), asked[0]);
+            *sum = _mm512_dpbusd_epi32(*sum, high, asked[1]);
+        }
+    }
+    let mut out = [0; LANES];
+    // SAFETY: `out` is 64 bytes.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), reduce(&sums)) };
+    out
 }
 
 /// Columns of `B` blocks times `R` rows.
@@ -132,35 +162,102 @@ unsafe fn strip<const R: usize, const B: usize>(
 impl Lanes for Vnni {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn first(lines: &[Line], at: &[u32; LANES], query: &CodedQuery) -> [i32; LANES] {
-        // SAFETY: a query's first part is 128 bytes.
-        let (below, above) = unsafe {
-            (
-                _mm512_load_si512(query.first.0.as_ptr().cast()),
-                _mm512_load_si512(query.first.0.as_ptr().add(64).cast()),
-            )
-        };
-        let nibble = _mm512_set1_epi8(15);
-        let mut sums = [_mm512_setzero_si512(); LANES];
-        for (sum, &at) in sums.iter_mut().zip(at) {
-            // SAFETY: the caller promises that `at` is within `lines`.
-            let line = unsafe { _mm512_load_si512(lines.as_ptr().add(at as usize).cast()) };
-            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble);
-            let low = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(line, nibble), below);
-            *sum = _mm512_dpbusd_epi32(low, high, above);
+    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], query: &Head) -> [i32; LANES] {
+        // SAFETY: the caller promises that each head is within `lines`.
+        unsafe {
+            match each {
+                1 => heads::<1>(lines, at, query),
+                _ => heads::<2>(lines, at, query),
+            }
         }
-        let mut out = [0; LANES];
-        // SAFETY: `out` is 64 bytes.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), reduce(&sums)) };
-        out
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn rest(lines: &[Line], query: &CodedQuery) -> i32 {
+    unsafe fn reaching(sums: &[i32; LANES], scale: f32, bar: f32) -> u32 {
+        // SAFETY: `sums` is 64 bytes.
+        let sums = unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) };
+        let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale));
+        u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(scaled, _mm512_set1_ps(bar)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn unseen(nodes: &[u32; DEGREE], count: u32, seen: &[u32], out: &mut [u32; DEGREE]) -> usize {
+        let mut fresh = 0;
+        for nodes in nodes.chunks_exact(LANES) {
+            // SAFETY: the chunk is 64 bytes. Words are read for nodes below `count` only, which `seen` has. At most
+            // as many numbers are written as were read.
+            unsafe {
+                let nodes = _mm512_loadu_si512(nodes.as_ptr().cast());
+                let exist = _mm512_cmplt_epu32_mask(nodes, _mm512_set1_epi32(count as i32));
+                let words = _mm512_mask_i32gather_epi32::<4>(
+                    _mm512_setzero_si512(),
+                    exist,
+                    _mm512_srli_epi32::<5>(nodes),
+                    seen.as_ptr().cast(),
+                );
+                let within = _mm512_and_si512(nodes, _mm512_set1_epi32(31));
+                let bits = _mm512_sllv_epi32(_mm512_set1_epi32(1), within);
+                let unseen = _mm512_mask_testn_epi32_mask(exist, words, bits);
+                _mm512_mask_compressstoreu_epi32(out.as_mut_ptr().add(fresh).cast(), unseen, nodes);
+                fresh += unseen.count_ones() as usize;
+            }
+        }
+        fresh
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn above(keys: &[u64], key: u64) -> usize {
+        let key = _mm512_set1_epi64(key as i64);
+        let (eights, rest) = keys.as_chunks::<8>();
+        let mut count = 0;
+        for eight in eights {
+            // SAFETY: eight keys are 64 bytes.
+            let eight = unsafe { _mm512_loadu_si512(eight.as_ptr().cast()) };
+            count += _mm512_cmpgt_epu64_mask(eight, key).count_ones();
+        }
+        if !rest.is_empty() {
+            let mask = (1u8 << rest.len()) - 1;
+            // SAFETY: the mask keeps the load within `rest`.
+            let rest = unsafe { _mm512_maskz_loadu_epi64(mask, rest.as_ptr().cast()) };
+            count += _mm512_mask_cmpgt_epu64_mask(mask, rest, key).count_ones();
+        }
+        count as usize
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn insert(keys: &mut [u64], key: u64) {
+        // Each eight are moved up by one place, with the last of the eight before in front.
+        let mut before = _mm512_set1_epi64(key as i64);
+        let (eights, rest) = keys.as_chunks_mut::<8>();
+        for eight in eights {
+            // SAFETY: eight keys are 64 bytes.
+            unsafe {
+                let own = _mm512_loadu_si512(eight.as_ptr().cast());
+                _mm512_storeu_si512(eight.as_mut_ptr().cast(), _mm512_alignr_epi64::<7>(own, before));
+                before = own;
+            }
+        }
+        if !rest.is_empty() {
+            let mask = (1u8 << rest.len()) - 1;
+            // SAFETY: the mask keeps both within `rest`.
+            unsafe {
+                let own = _mm512_maskz_loadu_epi64(mask, rest.as_ptr().cast());
+                let moved = _mm512_alignr_epi64::<7>(own, before);
+                _mm512_mask_storeu_epi64(rest.as_mut_ptr().cast(), mask, moved);
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn span(lines: &[Line], query: &[i8]) -> i32 {
         let nibble = _mm512_set1_epi8(15);
         let mut sums = [_mm512_setzero_si512(); 2];
-        for (line, query) in lines.iter().zip(query.rest.chunks_exact(128)) {
+        for (line, query) in lines.iter().zip(query.chunks_exact(128)) {
             // SAFETY: a line is 64 bytes, and the query has 128 for it.
             unsafe {
                 let line = _mm512_load_si512(line.0.as_ptr().cast());
@@ -172,22 +269,6 @@ impl Lanes for Vnni {
             }
         }
         _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn one(line: &Line, query: &[i8; 128]) -> i32 {
-        let nibble = _mm512_set1_epi8(15);
-        // SAFETY: a line is 64 bytes, and the query has 128 for it.
-        let sum = unsafe {
-            let line = _mm512_load_si512(line.0.as_ptr().cast());
-            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble);
-            let below = _mm512_loadu_si512(query.as_ptr().cast());
-            let above = _mm512_loadu_si512(query.as_ptr().add(64).cast());
-            let low = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(line, nibble), below);
-            _mm512_dpbusd_epi32(low, high, above)
-        };
-        _mm512_reduce_add_epi32(sum)
     }
 
     #[inline]

@@ -1,0 +1,96 @@
+//! What a walk reads: codes and edges, where they lie, and fetching them ahead.
+
+use super::basis::Basis;
+use super::lanes::Line;
+
+/// Neighbours of a node.
+pub(super) const DEGREE: usize = 32;
+
+/// No neighbour.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Nodes of about one norm, with edges among themselves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Shell {
+    pub first: u32,
+    pub count: u32,
+    /// The first so many nodes are where a walk begins.
+    pub entries: u32,
+    /// No vector in it is longer.
+    pub norm: f32,
+}
+
+/// What a walk reads.
+#[derive(Clone, Copy)]
+pub(super) struct Links<'a> {
+    pub basis: &'a Basis,
+    /// Vectors of a node.
+    pub layers: usize,
+    /// `[nodes, layers, head]` the lines that a walk reads.
+    pub first: &'a [Line],
+    /// `[nodes, layers, lines − head]` the other lines.
+    pub rest: &'a [Line],
+    /// `[nodes, layers, lines]` the low halves.
+    pub low: &'a [Line],
+    /// `[nodes, DEGREE]`, filled up with [`NONE`].
+    pub neighbours: &'a [u32],
+}
+
+#[inline(always)]
+pub(super) fn prefetch<T>(slice: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64; a prefetch of any address reads nothing a program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().wrapping_add(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, at);
+}
+
+impl Links<'_> {
+    #[inline(always)]
+    pub fn head_of(&self, vector: usize) -> &[Line] {
+        &self.first[vector * self.basis.head..][..self.basis.head]
+    }
+
+    #[inline(always)]
+    pub fn rest_of(&self, vector: usize) -> &[Line] {
+        let rest = self.basis.lines - self.basis.head;
+        &self.rest[vector * rest..][..rest]
+    }
+
+    #[inline(always)]
+    pub fn fetch_neighbours(&self, node: u32) {
+        prefetch(self.neighbours, node as usize * DEGREE);
+        prefetch(self.neighbours, node as usize * DEGREE + DEGREE / 2);
+    }
+
+    #[inline(always)]
+    pub fn fetch_heads(&self, nodes: &[u32], layers: &[u32]) {
+        let head = self.basis.head;
+        let fetch = |vector: usize| {
+            prefetch(self.first, vector * head);
+            if head > 1 {
+                prefetch(self.first, vector * head + 1);
+            }
+        };
+        if self.layers == 1 {
+            nodes.iter().for_each(|&node| fetch(node as usize));
+        } else {
+            for &node in nodes {
+                for &layer in layers {
+                    fetch(node as usize * self.layers + layer as usize);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub fn fetch_rest(&self, vector: usize) {
+        let rest = self.basis.lines - self.basis.head;
+        for line in 0..rest.min(4) {
+            prefetch(self.rest, vector * rest + line);
+        }
+    }
+}
