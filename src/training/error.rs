@@ -43,12 +43,6 @@ pub enum TrainingError {
         /// What is allowed.
         allowed: String,
     },
-    /// An encoder whose kind of network is used but not trained.
-    #[error("a {name} cannot be trained here: encoders of the kind BERT can, and it can be used as it is")]
-    Architecture {
-        /// The kind.
-        name: &'static str,
-    },
     /// The loss, a gradient or a weight is no longer a finite number.
     #[error(
         "training diverged at step {step}: {what} is not finite; take a smaller learning rate or a longer warm-up"

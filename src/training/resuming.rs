@@ -43,7 +43,7 @@ impl Run<'_> {
         let Some((header, arrays)) = checkpoint::read(folder, &self.identity)? else {
             return Ok(());
         };
-        let len = self.towers[0].network.layout.len;
+        let len = self.towers[0].network.layout.len();
         let (state, best) = (3 * self.towers.len(), self.towers.len());
         let whole = arrays.len() == state || arrays.len() == state + best;
         if !whole || arrays.iter().any(|array| array.len() != len) || header.mix.len() != self.mix.len() {

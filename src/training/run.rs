@@ -73,23 +73,15 @@ impl<'a> Run<'a> {
         let (encoder, options) = (trainer.encoder, &trainer.options);
         let (question_head, passage_head) = heads(options, encoder);
         let towers = pool.install(|| {
-            let tower = |weights: &Weights| match weights {
-                Weights::Bert(weights) => Ok(Tower::new(Network::new(
-                    Isa::detect(),
-                    options.precision,
-                    weights,
-                ))),
-                Weights::T5(_) => Err(TrainingError::Architecture {
-                    name: encoder.architecture().name(),
-                }),
-            };
+            let tower =
+                |weights: &Weights| Tower::new(Network::new(Isa::detect(), options.precision, weights));
             let passages = encoder.weights();
-            let mut towers = vec![tower(&passages)?];
+            let mut towers = vec![tower(&passages)];
             if !options.tied {
-                towers.push(tower(&encoder.question_weights().unwrap_or(passages))?);
+                towers.push(tower(&encoder.question_weights().unwrap_or(passages)));
             }
-            Ok::<_, TrainingError>(towers)
-        })?;
+            towers
+        });
         let mix = match options.method {
             Method::ScalarMix => vec![[0.0; 3]; encoder.settings().layers.len()],
             _ => Vec::new(),
@@ -306,7 +298,7 @@ impl<'a> Run<'a> {
         };
         let (parameters, mix): (Vec<Vec<f32>>, Vec<f64>) = self.best.clone().unwrap_or_else(last);
         let layout = &self.towers[0].network.layout;
-        let weights = |parameters: &Vec<f32>| Weights::Bert(layout.weights(parameters));
+        let weights = |parameters: &Vec<f32>| layout.weights(parameters);
         let layers = &encoder.settings().layers;
         let method = self.trainer.options.method;
         let mix = match method {
@@ -364,7 +356,7 @@ pub(crate) fn encode_all(
     chunk: usize,
     pass: &mut Pass,
 ) -> Vectors {
-    let d = network.config.hidden_size;
+    let d = network.dimension();
     let mut vectors = Vectors::new(d);
     for texts in texts.chunks(chunk) {
         let texts: Vec<&Tokens> = texts.iter().collect();

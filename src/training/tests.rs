@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::encoder::Encoder;
 
+mod t5;
+
 const WORDS: [&str; 20] = [
     "the", "a", "tree", "keeps", "all", "its", "leaves", "at", "one", "depth", "database", "page", "log",
     "is", "written", "before", "vector", "of", "each", "layer",

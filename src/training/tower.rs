@@ -33,7 +33,7 @@ pub(crate) struct SideDropout {
 
 impl Tower {
     pub fn new(network: Network) -> Tower {
-        let len = network.layout.len;
+        let len = network.layout.len();
         Tower {
             network,
             gradient: vec![0.0; len],
@@ -43,7 +43,7 @@ impl Tower {
 
     /// The vectors of a side. Where all fits into one chunk, its states stay in `pass` for [`Tower::backward`].
     pub fn forward(&self, side: &Side<'_>, pass: &mut Pass) -> Vectors {
-        let d = self.network.config.hidden_size;
+        let d = self.network.dimension();
         let mut vectors = Vectors::new(d);
         let whole = side.texts.len() <= side.chunk;
         for (at, texts) in side.texts.chunks(side.chunk).enumerate() {

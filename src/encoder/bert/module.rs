@@ -1,8 +1,8 @@
 //! BERT in burn: the definition of the model, on any of burn's devices.
 //!
 //! Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019); layer norms after each
-//! residual sum. Encoding on the CPU takes [`super::packed`], and training a network of its own on slices; tests hold
-//! both to this definition.
+//! residual sum. Encoding on the CPU takes [`super::packed`], which a test holds to this definition; training has a
+//! network of its own on slices.
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};

@@ -2,6 +2,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::ModelError;
+use super::super::attention::{DistanceBias, Heads};
 use super::super::config::{Activation, Fields};
 
 /// Tokens of a text at most where the folder does not say: T5 was trained on that many.
@@ -92,6 +93,16 @@ impl T5Config {
     /// Size of what attention works on, `num_heads * d_kv`.
     pub(crate) fn attention_size(&self) -> usize {
         self.num_heads * self.d_kv
+    }
+
+    /// The shape of its attention.
+    pub(crate) fn heads<'a>(&self, bias: Option<&'a DistanceBias>) -> Heads<'a> {
+        Heads {
+            heads: self.num_heads,
+            size: self.d_kv,
+            factor: 1.0,
+            bias,
+        }
     }
 
     /// Number of weights of the encoder.

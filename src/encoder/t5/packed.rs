@@ -82,12 +82,7 @@ impl PackedT5 {
         see(0, &s.hidden);
         let longest = texts.iter().map(|text| text.ids.len()).max().unwrap_or(0);
         let bias = distance_bias(&self.config, &self.distances, longest);
-        let heads = Heads {
-            heads: self.config.num_heads,
-            size: self.config.d_kv,
-            factor: 1.0,
-            bias: Some(&bias),
-        };
+        let heads = self.config.heads(Some(&bias));
         for (l, layer) in self.layers.iter().enumerate().take(last) {
             self.layer(layer, texts, heads, s);
             if l + 1 == self.layers.len() {

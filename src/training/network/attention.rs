@@ -1,7 +1,7 @@
 //! The derivative of attention for one text.
 
 use crate::encoder::attention::Heads;
-use crate::encoder::elementwise::exponentials;
+use crate::encoder::elementwise::{add, exponentials};
 use crate::encoder::lanes::Isa;
 use crate::encoder::matrix::{PLAIN, Panels, Rows, add_transposed_product, product};
 
@@ -32,15 +32,18 @@ impl Scratch {
     }
 }
 
-/// From `gradient` `[n, D]` of the context to `qkv_gradient` `[n, 3 D]`. The weights are computed again, which costs
-/// less than keeping `[heads, n, n]` of every text and layer. `drop` is what was dropped of them, by the keys of the text's
-/// tokens and the layer.
+/// From `gradient` `[n, width]` of the context to `qkv_gradient` `[n, 3 width]`; where scores have a bias by distance its
+/// gradient is added to `distances`, `[heads, 2 n - 1]`. The weights are computed again, which costs less than keeping
+/// `[heads, n, n]` of every text and layer. `drop` is what was dropped of them, by the keys of the text's tokens and the
+/// layer.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
     isa: Isa,
     shape: Heads<'_>,
     qkv: &[f32],
     gradient: &[f32],
     qkv_gradient: &mut [f32],
+    distances: &mut [f32],
     (drop, keys, layer): (Drop, &[u64], usize),
     s: &mut Scratch,
 ) {
@@ -69,6 +72,9 @@ pub(super) fn backward(
             &mut s.weights,
             stride,
         );
+        if let Some(bias) = shape.bias {
+            bias.add(head, 0, &mut s.weights, stride, n);
+        }
         exponentials(isa, &mut s.weights, stride, n, factor, &mut s.sums);
         for (row, sum) in s.weights.chunks_exact_mut(stride).zip(&s.sums) {
             let inverse = 1.0 / sum;
@@ -105,6 +111,12 @@ pub(super) fn backward(
         );
 
         softmax_backward(isa, &s.weights, &mut s.gradients, stride, n, factor);
+        if shape.bias.is_some() {
+            let sums = &mut distances[head * (2 * n - 1)..][..2 * n - 1];
+            for (query, row) in s.gradients.chunks_exact(stride).enumerate() {
+                add(isa, &mut sums[n - 1 - query..][..n], &row[..n]);
+            }
+        }
         let scores = of(&s.gradients, stride, n);
         s.panels.pack_rows(of(&qkv[key..], wide, n), size);
         product(isa, scores, &s.panels, PLAIN, &mut qkv_gradient[query..], wide);

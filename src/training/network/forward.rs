@@ -1,14 +1,10 @@
 //! The forward pass, keeping what the backward pass needs.
 
-use rayon::prelude::*;
-
-use crate::encoder::attention::{AttentionScratch, attention_with};
-use crate::encoder::forward::{BLOCK_ROWS, dense};
 use crate::encoder::tokens::Tokens;
 use crate::training::random;
 
-use super::dropout::{Drop, Site};
-use super::{Dropout, LayerStates, Network, Normed, Pass, by_text, resize, rows, starts};
+use super::dropout::Drop;
+use super::{Dropout, LayerStates, Layout, Network, Normed, Pass, resize, starts};
 
 impl Network {
     /// Computes all hidden states of some texts into `pass`. Without `keep` there can be no backward pass, and the
@@ -34,149 +30,17 @@ impl Network {
         if pass.layers.len() < kept {
             pass.layers.resize_with(kept, LayerStates::default);
         }
-        self.embed(texts, drop, pass);
-        for l in 0..depth {
-            self.layer(l, if keep { l } else { 0 }, drop, pass);
+        match &self.layout {
+            Layout::Bert(layout) => self.bert_embed(layout, texts, drop, pass),
+            Layout::T5(layout) => self.t5_embed(layout, texts, drop, pass),
         }
-    }
-
-    fn embed(&self, texts: &[&Tokens], drop: Drop, pass: &mut Pass) {
-        let (d, l) = (self.config.hidden_size, &self.layout);
-        let tokens = pass.keys.len();
-        let mut sums = std::mem::take(&mut pass.room.hidden);
-        resize(&mut sums, tokens * d);
-        let (words, places, types) = (self.at(&l.words), self.at(&l.positions), self.at(&l.types));
-        by_text(&pass.starts, d, &mut sums)
-            .into_par_iter()
-            .zip(texts)
-            .for_each(|(sums, text)| {
-                for (position, (out, &id)) in sums.chunks_exact_mut(d).zip(&text.ids).enumerate() {
-                    let kind = text.types.get(position).copied().unwrap_or(0) as usize;
-                    let word = &words[id as usize * d..][..d];
-                    let (kind, place) = (&types[kind * d..][..d], &places[position * d..][..d]);
-                    for (((out, w), t), p) in out.iter_mut().zip(word).zip(kind).zip(place) {
-                        *out = (w + t) + p;
-                    }
-                }
-            });
-        let eps = self.config.layer_norm_eps as f32;
-        let (scale, shift) = (self.at(&l.norm.scale), self.at(&l.norm.shift));
-        pass.embedded.resize(tokens, d);
-        let hidden = &mut pass.hidden[0];
-        resize(hidden, tokens * d);
-        (
-            sums.par_chunks(BLOCK_ROWS * d),
-            pass.embedded.values.par_chunks_mut(BLOCK_ROWS * d),
-            pass.embedded.inverse.par_chunks_mut(BLOCK_ROWS),
-            hidden.par_chunks_mut(BLOCK_ROWS * d),
-            pass.keys.par_chunks(BLOCK_ROWS),
-        )
-            .into_par_iter()
-            .for_each(|(sums, values, inverse, hidden, keys)| {
-                rows::norm_forward(self.isa, sums, scale, shift, eps, values, inverse, hidden);
-                drop.apply(self.isa, hidden, d, keys, Site::Embedding);
-            });
-        pass.room.hidden = sums;
-    }
-
-    fn layer(&self, l: usize, slot: usize, drop: Drop, pass: &mut Pass) {
-        let (d, wide) = (self.config.hidden_size, self.config.intermediate_size);
-        let heads = self.config.heads();
-        let isa = self.isa;
-        let eps = self.config.layer_norm_eps as f32;
-        let (packed, ranges) = (&self.layers[l], &self.layout.layers[l]);
-        let tokens = pass.keys.len();
-        let (before, after) = pass.hidden.split_at_mut(l + 1);
-        let (input, output) = (&before[l], &mut after[0]);
-        let states = &mut pass.layers[slot];
-        resize(output, tokens * d);
-        states.resize(tokens, d, wide);
-
-        (
-            input.par_chunks(BLOCK_ROWS * d),
-            states.qkv.par_chunks_mut(BLOCK_ROWS * 3 * d),
-        )
-            .into_par_iter()
-            .for_each(|(input, qkv)| {
-                let bias = self.at(&ranges.qkv.bias);
-                packed.qkv.ahead.product(isa, dense(input, d), bias, qkv, 3 * d);
-            });
-        let contexts = by_text(&pass.starts, d, &mut states.context);
-        let (qkv, keys) = (&states.qkv, &pass.keys);
-        let drop_weights = pass.room.drop_weights.unwrap_or(Drop::none());
-        contexts
-            .into_par_iter()
-            .zip(&pass.starts)
-            .with_max_len(1)
-            .for_each_init(
-                || AttentionScratch::new(isa),
-                |scratch, (context, &start)| {
-                    let qkv = &qkv[start * 3 * d..][..context.len() * 3];
-                    let keys = &keys[start..][..context.len() / d];
-                    attention_with(
-                        isa,
-                        heads,
-                        qkv,
-                        context,
-                        scratch,
-                        |head, first, weights, stride| {
-                            let keys = &keys[first..];
-                            drop_weights.apply(isa, weights, stride, keys, Site::Weights(l, head));
-                        },
-                    );
-                },
-            );
-        (
-            (
-                input.par_chunks(BLOCK_ROWS * d),
-                states.context.par_chunks(BLOCK_ROWS * d),
-            ),
-            states.attention_norm.values.par_chunks_mut(BLOCK_ROWS * d),
-            states.attention_norm.inverse.par_chunks_mut(BLOCK_ROWS),
-            states.middle.par_chunks_mut(BLOCK_ROWS * d),
-            states.inner.par_chunks_mut(BLOCK_ROWS * wide),
-            states.output_norm.values.par_chunks_mut(BLOCK_ROWS * d),
-            states.output_norm.inverse.par_chunks_mut(BLOCK_ROWS),
-            output.par_chunks_mut(BLOCK_ROWS * d),
-            pass.keys.par_chunks(BLOCK_ROWS),
-        )
-            .into_par_iter()
-            .for_each_init(
-                || (vec![0.0; BLOCK_ROWS * d], vec![0.0; BLOCK_ROWS * wide]),
-                |(sums, active),
-                 (
-                    (input, context),
-                    a_values,
-                    a_inverse,
-                    middle,
-                    inner,
-                    o_values,
-                    o_inverse,
-                    output,
-                    keys,
-                )| {
-                    let sums = &mut sums[..input.len()];
-                    let active = &mut active[..inner.len()];
-                    let bias = self.at(&ranges.output.bias);
-                    packed.output.ahead.product(isa, dense(context, d), bias, sums, d);
-                    drop.apply(isa, sums, d, keys, Site::Attention(l));
-                    rows::add(isa, sums, input);
-                    let norm = &ranges.attention_norm;
-                    let (scale, shift) = (self.at(&norm.scale), self.at(&norm.shift));
-                    rows::norm_forward(isa, sums, scale, shift, eps, a_values, a_inverse, middle);
-
-                    let bias = self.at(&ranges.up.bias);
-                    packed.up.ahead.product(isa, dense(middle, d), bias, inner, wide);
-                    rows::activate_into(isa, self.config.activation, inner, active);
-                    let bias = self.at(&ranges.down.bias);
-                    packed.down.ahead.product(isa, dense(active, wide), bias, sums, d);
-                    drop.apply(isa, sums, d, keys, Site::Output(l));
-                    rows::add(isa, sums, middle);
-                    let norm = &ranges.output_norm;
-                    let (scale, shift) = (self.at(&norm.scale), self.at(&norm.shift));
-                    rows::norm_forward(isa, sums, scale, shift, eps, o_values, o_inverse, output);
-                },
-            );
+        for l in 0..depth {
+            let slot = if keep { l } else { 0 };
+            match &self.layout {
+                Layout::Bert(layout) => self.bert_layer(layout, l, slot, drop, pass),
+                Layout::T5(layout) => self.t5_layer(layout, l, slot, drop, pass),
+            }
+        }
     }
 }
 
@@ -188,9 +52,10 @@ impl Normed {
 }
 
 impl LayerStates {
-    fn resize(&mut self, tokens: usize, d: usize, wide: usize) {
-        resize(&mut self.qkv, tokens * 3 * d);
-        resize(&mut self.context, tokens * d);
+    /// `attention` is the size of what attention works on.
+    pub(super) fn resize(&mut self, tokens: usize, d: usize, attention: usize, wide: usize) {
+        resize(&mut self.qkv, tokens * 3 * attention);
+        resize(&mut self.context, tokens * attention);
         resize(&mut self.middle, tokens * d);
         resize(&mut self.inner, tokens * wide);
         self.attention_norm.resize(tokens, d);

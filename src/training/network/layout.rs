@@ -2,207 +2,106 @@
 
 use std::ops::Range;
 
-use crate::encoder::BertConfig;
-use crate::encoder::bert::{BertWeights, LayerWeights};
-use crate::encoder::weights::{LinearWeights, NormWeights};
+use crate::encoder::Weights;
+
+use super::bert::BertLayout;
+use super::t5::T5Layout;
+
+/// The range of a linear map's weight `[output, input]` and its input's size.
+pub(super) type Map = (Range<usize>, usize);
 
 /// The ranges of all tensors. A weight is `[output, input]`, row-major, as PyTorch has it.
 #[derive(Debug, Clone)]
-pub(crate) struct Layout {
-    pub config: BertConfig,
-    pub words: Range<usize>,
-    pub positions: Range<usize>,
-    pub types: Range<usize>,
-    pub norm: NormRanges,
-    pub layers: Vec<LayerRanges>,
-    pub len: usize,
-}
-
-/// A layer norm's scale and shift.
-#[derive(Debug, Clone)]
-pub(crate) struct NormRanges {
-    pub scale: Range<usize>,
-    pub shift: Range<usize>,
-}
-
-/// A linear map's weight and bias.
-#[derive(Debug, Clone)]
-pub(crate) struct LinearRanges {
-    pub weight: Range<usize>,
-    pub bias: Range<usize>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct LayerRanges {
-    /// Query, key and value, one below the other: `[3 D, D]`.
-    pub qkv: LinearRanges,
-    pub output: LinearRanges,
-    pub attention_norm: NormRanges,
-    pub up: LinearRanges,
-    pub down: LinearRanges,
-    pub output_norm: NormRanges,
+pub(crate) enum Layout {
+    Bert(BertLayout),
+    T5(T5Layout),
 }
 
 /// Gives out ranges one after the other.
-struct Cursor(usize);
+#[derive(Default)]
+pub(super) struct Cursor(usize);
 
 impl Cursor {
-    fn take(&mut self, len: usize) -> Range<usize> {
+    pub fn take(&mut self, len: usize) -> Range<usize> {
         self.0 += len;
         self.0 - len..self.0
     }
 
-    fn norm(&mut self, d: usize) -> NormRanges {
-        NormRanges {
-            scale: self.take(d),
-            shift: self.take(d),
-        }
-    }
-
-    fn linear(&mut self, output: usize, input: usize) -> LinearRanges {
-        LinearRanges {
-            weight: self.take(output * input),
-            bias: self.take(output),
-        }
+    pub fn len(&self) -> usize {
+        self.0
     }
 }
 
 impl Layout {
-    pub fn new(config: &BertConfig) -> Layout {
-        let (d, inner) = (config.hidden_size, config.intermediate_size);
-        let mut cursor = Cursor(0);
-        let words = cursor.take(config.vocab_size * d);
-        let positions = cursor.take(config.max_position_embeddings * d);
-        let types = cursor.take(config.type_vocab_size * d);
-        let norm = cursor.norm(d);
-        let layers = (0..config.num_hidden_layers)
-            .map(|_| LayerRanges {
-                qkv: cursor.linear(3 * d, d),
-                output: cursor.linear(d, d),
-                attention_norm: cursor.norm(d),
-                up: cursor.linear(inner, d),
-                down: cursor.linear(d, inner),
-                output_norm: cursor.norm(d),
-            })
-            .collect();
-        Layout {
-            config: config.clone(),
-            words,
-            positions,
-            types,
-            norm,
-            layers,
-            len: cursor.0,
+    /// The layout of a model with its parameters in this order.
+    pub fn flatten(weights: &Weights) -> (Layout, Vec<f32>) {
+        match weights {
+            Weights::Bert(weights) => {
+                let layout = BertLayout::new(&weights.config);
+                let flat = layout.flatten(weights);
+                (Layout::Bert(layout), flat)
+            }
+            Weights::T5(weights) => {
+                let layout = T5Layout::new(&weights.config);
+                let flat = layout.flatten(weights);
+                (Layout::T5(layout), flat)
+            }
         }
-    }
-
-    /// The parameters of a model in this order.
-    pub fn flatten(&self, weights: &BertWeights) -> Vec<f32> {
-        let mut flat = Vec::with_capacity(self.len);
-        flat.extend_from_slice(&weights.words);
-        flat.extend_from_slice(&weights.positions);
-        flat.extend_from_slice(&weights.types);
-        let norm = |flat: &mut Vec<f32>, norm: &NormWeights| {
-            flat.extend_from_slice(&norm.scale);
-            flat.extend_from_slice(&norm.shift);
-        };
-        let linear = |flat: &mut Vec<f32>, parts: &[&LinearWeights]| {
-            parts.iter().for_each(|part| flat.extend_from_slice(&part.weight));
-            parts.iter().for_each(|part| flat.extend_from_slice(&part.bias));
-        };
-        norm(&mut flat, &weights.embedding_norm);
-        for layer in &weights.layers {
-            linear(&mut flat, &[&layer.query, &layer.key, &layer.value]);
-            linear(&mut flat, &[&layer.attention_output]);
-            norm(&mut flat, &layer.attention_norm);
-            linear(&mut flat, &[&layer.up]);
-            linear(&mut flat, &[&layer.down]);
-            norm(&mut flat, &layer.output_norm);
-        }
-        flat
     }
 
     /// The model whose parameters lie in `flat`.
-    pub fn weights(&self, flat: &[f32]) -> BertWeights {
-        let norm = |ranges: &NormRanges| NormWeights {
-            scale: flat[ranges.scale.clone()].to_vec(),
-            shift: flat[ranges.shift.clone()].to_vec(),
-        };
-        // One of `parts` maps of equal size.
-        let part = |ranges: &LinearRanges, part: usize, parts: usize| {
-            let cut = |range: &Range<usize>| {
-                let size = range.len() / parts;
-                flat[range.start + part * size..range.start + (part + 1) * size].to_vec()
-            };
-            LinearWeights {
-                weight: cut(&ranges.weight),
-                bias: cut(&ranges.bias),
-            }
-        };
-        let layers = self.layers.iter().map(|layer| LayerWeights {
-            query: part(&layer.qkv, 0, 3),
-            key: part(&layer.qkv, 1, 3),
-            value: part(&layer.qkv, 2, 3),
-            attention_output: part(&layer.output, 0, 1),
-            attention_norm: norm(&layer.attention_norm),
-            up: part(&layer.up, 0, 1),
-            down: part(&layer.down, 0, 1),
-            output_norm: norm(&layer.output_norm),
-        });
-        BertWeights {
-            config: self.config.clone(),
-            words: flat[self.words.clone()].to_vec(),
-            positions: flat[self.positions.clone()].to_vec(),
-            types: flat[self.types.clone()].to_vec(),
-            embedding_norm: norm(&self.norm),
-            layers: layers.collect(),
+    pub fn weights(&self, flat: &[f32]) -> Weights {
+        match self {
+            Layout::Bert(layout) => Weights::Bert(layout.weights(flat)),
+            Layout::T5(layout) => Weights::T5(layout.weights(flat)),
+        }
+    }
+
+    /// Parameters in all.
+    pub fn len(&self) -> usize {
+        match self {
+            Layout::Bert(layout) => layout.len,
+            Layout::T5(layout) => layout.len,
+        }
+    }
+
+    /// Layers, `L`.
+    pub fn layers(&self) -> usize {
+        match self {
+            Layout::Bert(layout) => layout.layers.len(),
+            Layout::T5(layout) => layout.layers.len(),
+        }
+    }
+
+    /// Elements of a hidden state, `D`.
+    pub fn dimension(&self) -> usize {
+        match self {
+            Layout::Bert(layout) => layout.config.hidden_size,
+            Layout::T5(layout) => layout.config.d_model,
+        }
+    }
+
+    /// The linear maps of a layer: query, key and value as one, output, up, down, and the gate where there is one.
+    pub(super) fn maps(&self, layer: usize) -> Vec<Map> {
+        match self {
+            Layout::Bert(layout) => layout.maps(layer),
+            Layout::T5(layout) => layout.maps(layer),
         }
     }
 
     /// Embeddings and weights, without biases and norms: what decays.
     pub fn matrices(&self) -> Vec<Range<usize>> {
-        let mut all = vec![self.words.clone(), self.positions.clone(), self.types.clone()];
-        for layer in &self.layers {
-            for linear in [&layer.qkv, &layer.output, &layer.up, &layer.down] {
-                all.push(linear.weight.clone());
-            }
+        match self {
+            Layout::Bert(layout) => layout.matrices(),
+            Layout::T5(layout) => layout.matrices(),
         }
-        all
     }
 
     /// The name of the tensor that holds the element at `place`, for messages.
     pub fn name(&self, place: usize) -> String {
-        let inside = |range: &Range<usize>| range.contains(&place);
-        for (range, name) in [
-            (&self.words, "word_embeddings"),
-            (&self.positions, "position_embeddings"),
-            (&self.types, "token_type_embeddings"),
-        ] {
-            if inside(range) {
-                return format!("embeddings.{name}");
-            }
+        match self {
+            Layout::Bert(layout) => layout.name(place),
+            Layout::T5(layout) => layout.name(place),
         }
-        for (l, layer) in self.layers.iter().enumerate() {
-            let parts = [
-                (&layer.qkv, "attention.self"),
-                (&layer.output, "attention.output.dense"),
-                (&layer.up, "intermediate.dense"),
-                (&layer.down, "output.dense"),
-            ];
-            for (ranges, name) in parts {
-                if inside(&ranges.weight) || inside(&ranges.bias) {
-                    return format!("encoder.layer.{l}.{name}");
-                }
-            }
-            for (ranges, name) in [
-                (&layer.attention_norm, "attention.output.LayerNorm"),
-                (&layer.output_norm, "output.LayerNorm"),
-            ] {
-                if inside(&ranges.scale) || inside(&ranges.shift) {
-                    return format!("encoder.layer.{l}.{name}");
-                }
-            }
-        }
-        "embeddings.LayerNorm".to_owned()
     }
 }

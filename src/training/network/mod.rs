@@ -1,24 +1,26 @@
-//! BERT with its derivative on slices: what training runs on the CPU.
+//! Networks with their derivatives on slices: what training runs on the CPU.
 //!
-//! It computes the function of `encoder::bert` (tests hold its gradients to burn's autodiff there), on the matrix
-//! products of `encoder::forward`: texts without padding, weights packed once a step, activations kept for the backward
-//! pass in memory that is used again. All work is spread over the current rayon pool by rows, and every sum has a fixed
-//! order, so that a run is the same to the bit on any number of threads.
+//! They compute the functions of `encoder::bert` and `encoder::t5` on the same matrix products: texts without padding,
+//! weights packed once a step, activations kept for the backward pass in memory that is used again. All work is spread
+//! over the current rayon pool by rows, and every sum has a fixed order, so that a run is the same to the bit on any
+//! number of threads. `bert` and `t5` are the layers of each architecture, the rest serves both.
 
 mod attention;
 mod backward;
+mod bert;
 mod dropout;
 mod forward;
 mod head;
 mod layout;
 mod rows;
+mod t5;
 #[cfg(test)]
 mod tests;
 
 use rayon::prelude::*;
 
-use crate::encoder::BertConfig;
-use crate::encoder::bert::BertWeights;
+use crate::encoder::Weights;
+use crate::encoder::attention::DistanceBias;
 use crate::encoder::forward::dense;
 use crate::encoder::lanes::Isa;
 use crate::encoder::matrix::{Finish, Panels, Rows, product};
@@ -35,7 +37,6 @@ pub(crate) use layout::Layout;
 pub(crate) struct Network {
     isa: Isa,
     precision: Precision,
-    pub config: BertConfig,
     pub layout: Layout,
     /// All parameters, in the order of the layout; [`Network::pack`] must follow a change.
     pub parameters: Vec<f32>,
@@ -79,6 +80,8 @@ struct PackedLayer {
     output: Packed,
     up: Packed,
     down: Packed,
+    /// What the activations are multiplied with, where the architecture has it.
+    gate: Option<Packed>,
 }
 
 impl Packed {
@@ -106,20 +109,20 @@ impl Packed {
 }
 
 impl Network {
-    pub fn new(isa: Isa, precision: Precision, weights: &BertWeights) -> Network {
-        let config = &weights.config;
-        let layout = Layout::new(config);
-        let layers = layout.layers.iter().map(|_| PackedLayer {
-            qkv: Packed::new(isa, precision),
-            output: Packed::new(isa, precision),
-            up: Packed::new(isa, precision),
-            down: Packed::new(isa, precision),
+    pub fn new(isa: Isa, precision: Precision, weights: &Weights) -> Network {
+        let (layout, parameters) = Layout::flatten(weights);
+        let packed = || Packed::new(isa, precision);
+        let layers = (0..layout.layers()).map(|l| PackedLayer {
+            qkv: packed(),
+            output: packed(),
+            up: packed(),
+            down: packed(),
+            gate: (layout.maps(l).len() > 4).then(packed),
         });
         let mut network = Network {
             isa,
             precision,
-            config: config.clone(),
-            parameters: layout.flatten(weights),
+            parameters,
             layers: layers.collect(),
             layout,
         };
@@ -129,21 +132,25 @@ impl Network {
 
     /// Takes the parameters as they are now into the products.
     pub fn pack(&mut self) {
-        let (d, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        let (isa, parameters) = (self.isa, &self.parameters);
-        self.layers
-            .par_iter_mut()
-            .zip(&self.layout.layers)
-            .for_each(|(layer, ranges)| {
-                layer.qkv.pack(isa, &parameters[ranges.qkv.weight.clone()], d);
-                layer
-                    .output
-                    .pack(isa, &parameters[ranges.output.weight.clone()], d);
-                layer.up.pack(isa, &parameters[ranges.up.weight.clone()], d);
-                layer
-                    .down
-                    .pack(isa, &parameters[ranges.down.weight.clone()], inner);
-            });
+        let (isa, parameters, layout) = (self.isa, &self.parameters, &self.layout);
+        self.layers.par_iter_mut().enumerate().for_each(|(l, layer)| {
+            let PackedLayer {
+                qkv,
+                output,
+                up,
+                down,
+                gate,
+            } = layer;
+            let all = [qkv, output, up, down].into_iter().chain(gate);
+            for (packed, (range, input)) in all.zip(layout.maps(l)) {
+                packed.pack(isa, &parameters[range], input);
+            }
+        });
+    }
+
+    /// Elements of a hidden state, `D`.
+    pub fn dimension(&self) -> usize {
+        self.layout.dimension()
     }
 
     fn at(&self, range: &std::ops::Range<usize>) -> &[f32] {
@@ -161,10 +168,12 @@ struct LayerStates {
     middle: Vec<f32>,
     /// Before the activation `[tokens, inner]`; the backward pass puts the activations in its place.
     inner: Vec<f32>,
+    /// What the activations are multiplied with `[tokens, inner]`, or nothing.
+    gate: Vec<f32>,
     output_norm: Normed,
 }
 
-/// A layer norm's states: `(x - mean) / deviation` and `1 / deviation`.
+/// A norm's states: the normed input before scale and shift, and what it was multiplied with, one number a token.
 #[derive(Default)]
 struct Normed {
     values: Vec<f32>,
@@ -179,7 +188,10 @@ pub(crate) struct Pass {
     keys: Vec<u64>,
     /// Hidden states `0..=L`, each `[tokens, D]`.
     hidden: Vec<Vec<f32>>,
+    /// The norm that belongs to no layer: BERT's first, T5's last.
     embedded: Normed,
+    /// What attention's scores are given for distances, for the longest of the texts.
+    distances: Option<DistanceBias>,
     layers: Vec<LayerStates>,
     room: backward::Room,
 }
@@ -191,6 +203,7 @@ impl Pass {
             keys: Vec::new(),
             hidden: Vec::new(),
             embedded: Normed::default(),
+            distances: None,
             layers: Vec::new(),
             room: backward::Room::default(),
         }

@@ -4,8 +4,8 @@
 //! set, and without fused operations all of them round alike.
 
 use crate::encoder::config::Activation;
-pub(super) use crate::encoder::elementwise::add;
 use crate::encoder::elementwise::{activate, exp, load_part, normal_tail};
+pub(super) use crate::encoder::elementwise::{add, multiply};
 use crate::encoder::lanes::{Lanes, dispatch};
 
 /// `Σ f(i)` for `i` in `0..n`, in sixteen lanes.
@@ -95,6 +95,67 @@ unsafe fn norm_backward_body<L: Lanes>(
         let slope = lanes_sum(d, |i| g[i] * normed[i]) / d as f32;
         for i in 0..d {
             g[i] = (g[i] - mean - normed[i] * slope) * inverse;
+        }
+    }
+}
+
+dispatch! {
+    /// T5's norm of the rows of `x`, keeping what its derivative needs: `normed` gets `x` divided by the root of its mean
+    /// square, `inverse` one over that root, `out` gets `normed * scale`.
+    root_norm_forward = root_norm_forward_body(
+        x: &[f32], scale: &[f32], eps: f32, normed: &mut [f32], inverse: &mut [f32], out: &mut [f32]
+    )
+}
+
+#[inline(always)]
+unsafe fn root_norm_forward_body<L: Lanes>(
+    x: &[f32],
+    scale: &[f32],
+    eps: f32,
+    normed: &mut [f32],
+    inverse: &mut [f32],
+    out: &mut [f32],
+) {
+    let d = scale.len();
+    let rows = x.chunks_exact(d).zip(normed.chunks_exact_mut(d));
+    for (((x, normed), inverse), out) in rows.zip(inverse).zip(out.chunks_exact_mut(d)) {
+        let square = lanes_sum(d, |i| x[i] * x[i]) / d as f32;
+        let factor = 1.0 / (square + eps).sqrt();
+        *inverse = factor;
+        for i in 0..d {
+            normed[i] = x[i] * factor;
+            out[i] = normed[i] * scale[i];
+        }
+    }
+}
+
+dispatch! {
+    /// The derivative of [`root_norm_forward`]: `gradient`, of its output, becomes that of its input; `scale_gradient` is
+    /// added to.
+    root_norm_backward = root_norm_backward_body(
+        gradient: &mut [f32], normed: &[f32], inverse: &[f32], scale: &[f32], scale_gradient: &mut [f32]
+    )
+}
+
+#[inline(always)]
+unsafe fn root_norm_backward_body<L: Lanes>(
+    gradient: &mut [f32],
+    normed: &[f32],
+    inverse: &[f32],
+    scale: &[f32],
+    scale_gradient: &mut [f32],
+) {
+    let d = scale.len();
+    let scale_gradient = &mut scale_gradient[..d];
+    let rows = gradient.chunks_exact_mut(d).zip(normed.chunks_exact(d));
+    for ((g, normed), inverse) in rows.zip(inverse) {
+        for i in 0..d {
+            scale_gradient[i] += g[i] * normed[i];
+            g[i] *= scale[i];
+        }
+        let slope = lanes_sum(d, |i| g[i] * normed[i]) / d as f32;
+        for i in 0..d {
+            g[i] = (g[i] - normed[i] * slope) * inverse;
         }
     }
 }

@@ -1,0 +1,7 @@
+//! T5's encoder under training: its parameters, its layers and their derivatives.
+
+mod backward;
+mod forward;
+mod layout;
+
+pub(crate) use layout::T5Layout;
