@@ -252,6 +252,7 @@ fn tell(encoder: &Encoder, collection: Option<&str>, as_json: bool, output: &mut
     }
     output.line(&format!("{}  {}", about.identity.name, about.identity.hash))?;
     output.line(&format!("  folder      {}", about.folder.display()))?;
+    output.line(&format!("  kind        {}", about.architecture.name()))?;
     output.line(&format!(
         "  size        {} weights, {} of {} components",
         grouped(about.parameters),

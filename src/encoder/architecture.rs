@@ -90,6 +90,14 @@ impl Architecture {
         }
     }
 
+    /// Elements that training keeps of a token in a layer, beside attention's weights; a little more than it does.
+    pub(crate) fn training_states(&self) -> usize {
+        match self {
+            Self::Bert(c) => 12 * c.hidden_size + c.intermediate_size,
+            Self::T5(c) => 8 * c.d_model + 4 * c.attention_size() + c.d_ff * (1 + usize::from(c.gated)),
+        }
+    }
+
     /// Number of weights.
     pub fn parameters(&self) -> u64 {
         match self {

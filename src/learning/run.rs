@@ -220,11 +220,9 @@ impl Run<'_> {
     fn chunk_within(&self, policy: &Learning) -> usize {
         let architecture = self.encoder.architecture();
         let tokens = policy.training.passage_tokens as u64;
-        let (hidden, layers) = (architecture.dimension() as u64, architecture.layers() as u64);
-        // In f32: about 16 vectors of the hidden size a token and layer, the wide ones of the feed-forward counted as
-        // four each, and the attention's weights of every head.
-        let heads = architecture.heads() as u64;
-        let each = 4 * layers * tokens * (16 * hidden + heads * tokens);
+        // In f32; attention's weights are those of every head.
+        let state = architecture.training_states() as u64 + architecture.heads() as u64 * tokens;
+        let each = 4 * architecture.layers() as u64 * tokens * state;
         let weights = 4 * 4 * architecture.parameters();
         let fits = policy.memory.saturating_sub(weights) / each.max(1);
         (fits as usize).clamp(1, policy.training.chunk)

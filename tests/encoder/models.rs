@@ -392,18 +392,119 @@ fn feed_forward_values_past_what_half_precision_holds_are_finite_and_right() {
     ));
 }
 
+/// Writes the same weights with elements of another type.
+fn convert(folder: &Path, to: safetensors::Dtype, element: impl Fn(f32) -> Vec<u8>) {
+    let file = folder.join("model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut data = Vec::new();
+    for (name, tensor) in tensors.tensors() {
+        let values = tensor.data().chunks_exact(4);
+        let values = values.flat_map(|b| element(f32::from_le_bytes(b.try_into().unwrap())));
+        data.push((name, tensor.shape().to_vec(), values.collect::<Vec<u8>>()));
+    }
+    let views = data.iter().map(|(name, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(to, shape.clone(), bytes).unwrap();
+        (name.clone(), view)
+    });
+    fs::write(&file, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+// B79
+#[test]
+fn weights_in_half_and_double_precision_are_read_and_near_those_in_single() {
+    use safetensors::Dtype;
+    let texts = [
+        "a tree keeps leaves",
+        "the log is written before each page of the database",
+    ];
+    for name in ["t5-gated", "bert-odd"] {
+        let whole = documents(&Encoder::from_folder(named(name).path()).unwrap(), &texts).unwrap();
+        let size = whole.vectors.iter().fold(0.0f32, |a, x| a.max(x.abs()));
+        let as_f16 = |x: f32| half::f16::from_f32(x).to_le_bytes().to_vec();
+        let as_bf16 = |x: f32| half::bf16::from_f32(x).to_le_bytes().to_vec();
+        let as_f64 = |x: f32| f64::from(x).to_le_bytes().to_vec();
+        type Element<'a> = &'a dyn Fn(f32) -> Vec<u8>;
+        let kinds: [(Dtype, Element<'_>, f32); 3] = [
+            (Dtype::F16, &as_f16, 0.01),
+            (Dtype::BF16, &as_bf16, 0.1),
+            (Dtype::F64, &as_f64, 0.0),
+        ];
+        for (kind, element, tolerance) in kinds {
+            let folder = named(name);
+            convert(folder.path(), kind, element);
+            let got = documents(&Encoder::from_folder(folder.path()).unwrap(), &texts).unwrap();
+            close(&got.vectors, &whole.vectors, tolerance * size);
+        }
+        let folder = named(name);
+        convert(folder.path(), Dtype::I32, |x| (x as i32).to_le_bytes().to_vec());
+        let error = refusal(folder.path());
+        assert!(matches!(error, ModelError::TensorType { .. }), "{error}");
+        // A value that half precision cannot hold was infinite when it was written.
+        let folder = named(name);
+        convert(folder.path(), Dtype::F16, |x| as_f16(x * 1e6));
+        let error = refusal(folder.path());
+        assert!(matches!(error, ModelError::WeightNotFinite { .. }), "{error}");
+    }
+}
+
+// B75, and hostile input of every kind
+#[test]
+fn any_text_has_a_vector_of_a_t5_and_long_ones_cost_little() {
+    let folder = named("t5-gated");
+    let encoder = Encoder::from_folder(folder.path()).unwrap();
+    let texts = [
+        "i ⭢ j",
+        "👩‍👩‍👧‍👦 emoji",
+        "e\u{301}\u{301}\u{301} combining",
+        "مرحبا \u{202e}בעולם",
+        "</s> <pad> <unk> ▁",
+        "a\u{0}b",
+    ];
+    let got = documents(&encoder, &texts).unwrap();
+    assert!(got.vectors.iter().all(|x| x.is_finite()));
+    let words = "the log is written before each page of the database ".repeat(200_000);
+    let one_word = "a".repeat(10 << 20);
+    let no_spaces = "中".repeat(3 << 20);
+    let begun = std::time::Instant::now();
+    let got = documents(&encoder, &[&words, &one_word, &no_spaces]).unwrap();
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    assert_eq!(got.truncated, [true; 3]);
+    assert_eq!(got.of(0), documents(&encoder, &[&words[..8000]]).unwrap().of(0));
+    for empty in ["", " \n\t"] {
+        let error = documents(&encoder, &["tree", empty]).unwrap_err();
+        assert!(matches!(error, ModelError::EmptyText { index: 1 }), "{error}");
+    }
+}
+
 #[test]
 fn an_encoder_of_another_kind_stands_under_a_collection_and_comes_back() {
     let folder = named("t5-gated");
     let encoder = Encoder::from_folder(folder.path()).unwrap().layers([2, 1]);
-    let kept = tempfile::tempdir().unwrap();
-    encoder.copy_files_to(kept.path().join("copy")).unwrap();
-    let again = Encoder::from_folder(kept.path().join("copy"))
-        .unwrap()
-        .with_settings(encoder.settings().clone());
-    assert_eq!(again.identity(), encoder.identity());
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("db");
+    let db = stratal::Database::create(&path).unwrap();
+    let notes = db.collection("notes").encoder(encoder.clone()).create().unwrap();
+    for text in [
+        "the tree keeps its leaves",
+        "the log is written",
+        "a page of the database",
+    ] {
+        notes.insert(stratal::Document::new(text).text(text)).unwrap();
+    }
+    let hits = notes.search("the log").k(3).run().unwrap();
     assert_eq!(
-        documents(&again, &["a tree"]).unwrap(),
-        documents(&encoder, &["a tree"]).unwrap()
+        (hits.len(), notes.layers()),
+        (3, vec!["2".to_owned(), "1".to_owned()])
     );
+    db.close().unwrap();
+    drop((notes, db, folder));
+
+    // The database's own copy; a BERT of as many components would be another model.
+    let db = stratal::Database::open(&path).unwrap();
+    let notes = db.collection("notes").open().unwrap();
+    assert_eq!(notes.search("the log").k(3).run().unwrap(), hits);
+    let other = Encoder::from_folder(named("bert-odd").path()).unwrap();
+    let refused = db.collection("notes").encoder(other).open();
+    assert!(matches!(refused, Err(stratal::Error::ForeignModel { .. })));
 }
