@@ -126,7 +126,7 @@ fn soon(what: &str, mut happens: impl FnMut() -> bool) {
     }
 }
 
-// C: recall floors on a fixed seed
+// Recall floors on a fixed seed. B20: the order of scores; B22: a floor holds on the approximate path
 #[test]
 fn targets_are_met_and_scores_are_exact() {
     let (_home, db, collection) = database(DIMENSION, &["v"]);
@@ -181,7 +181,7 @@ fn targets_are_met_and_scores_are_exact() {
     assert!(collection.recall(50).unwrap().default.recall >= 0.9);
 }
 
-// C: a document is found by the best of its layers, once
+// A document is found by the best of its layers, once
 #[test]
 fn a_document_of_several_layers_is_one_hit() {
     let (_home, _db, collection) = database(DIMENSION, &["a", "b", "c"]);
@@ -202,7 +202,7 @@ fn a_document_of_several_layers_is_one_hit() {
     }
 }
 
-// C: inner products of any norm
+// B33: inner products of any norm
 #[test]
 fn recall_holds_where_norms_spread() {
     let (_home, _db, collection) = database(DIMENSION, &["v"]);
@@ -219,7 +219,7 @@ fn recall_holds_where_norms_spread() {
     assert!(reached >= 0.92, "{reached}");
 }
 
-// C: living data
+// B29, B34, B36: what is changed or deleted counts at once, and after compaction
 #[test]
 fn what_is_inserted_changed_and_deleted_counts_at_once() {
     let (_home, db, collection) = database(DIMENSION, &["v"]);
@@ -270,7 +270,7 @@ fn what_is_inserted_changed_and_deleted_counts_at_once() {
     assert!(db.verify().unwrap().is_sound());
 }
 
-// C: an index that is lost or damaged costs time only
+// B12, B17: an index that is lost or damaged costs time only
 #[test]
 fn a_damaged_index_is_done_without_and_made_again() {
     let (home, db, collection) = database(DIMENSION, &["v"]);
@@ -329,7 +329,7 @@ fn a_damaged_index_is_done_without_and_made_again() {
     assert!(check(&collection, &queries, 0.95) >= 0.92);
 }
 
-// C: identical vectors, few documents, none
+// B19, B31: identical vectors, few documents, none
 #[test]
 fn odd_collections_are_answered() {
     let (_home, _db, collection) = database(3, &["v"]);
@@ -377,7 +377,7 @@ fn odd_collections_are_answered() {
     assert_eq!(hits.len(), 5);
 }
 
-// C: dimensions 1 and 4,096
+// Dimensions 1 to 4,096
 #[test]
 fn any_dimension_has_an_index() {
     for (dimension, count) in [(1, 5000), (2, 5000), (16, 4200), (130, 4200), (4096, 4100)] {
@@ -440,7 +440,7 @@ fn builds_tell_how_far_they_are_and_can_be_stopped() {
     assert!(check(&collection, &vectors(20, DIMENSION, 14), 0.95) >= 0.9);
 }
 
-// C: filters, random and correlated
+// B42: filters, random and correlated, and as many hits as pass
 #[test]
 fn a_filter_keeps_its_recall_and_its_number_of_hits() {
     let (_home, db, collection) = database(DIMENSION, &["v"]);
