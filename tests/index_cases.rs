@@ -346,3 +346,61 @@ fn explanations_say_which_parts_were_walked_and_which_were_scanned() {
             .all(|part| part.path != SearchPath::Graph)
     );
 }
+
+#[test]
+fn an_index_of_another_make_is_not_read_but_made_again() {
+    let (home, db, collection) = database();
+    let mut numbers = Numbers(9);
+    add(&collection, 0, &numbers.vectors(5000));
+    collection.build_index().run().unwrap();
+    let folder = home.path().join("db");
+    let files = std::fs::read_dir(folder.join("segments")).unwrap();
+    let mut paths = files.map(|file| file.unwrap().path());
+    let path = paths
+        .find(|path| path.extension().is_some_and(|ending| ending == "graph"))
+        .unwrap();
+    drop(collection);
+    db.close().unwrap();
+    let sound = std::fs::read(&path).unwrap();
+    // As an earlier program would have written it: the make, and all checksums of it.
+    let mut other = sound.clone();
+    let put = |bytes: &mut [u8], at: usize, of: std::ops::Range<usize>| {
+        let sum = xxhash_rust::xxh3::xxh3_64(&bytes[of]).to_le_bytes();
+        bytes[at..at + 8].copy_from_slice(&sum);
+    };
+    other[60..64].copy_from_slice(&1u32.to_le_bytes());
+    put(&mut other, 4088, 0..4088);
+    let footer = other.len() - 64;
+    let header: [u8; 8] = other[4088..4096].try_into().unwrap();
+    other[footer + 16..footer + 24].copy_from_slice(&header);
+    put(&mut other, footer + 56, footer..footer + 56);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, &other).unwrap();
+    let query = numbers.vector();
+    let scanned = |db: &Database| {
+        let collection = db.collection("c").open().unwrap();
+        let search = || collection.search_vector(query.clone()).fields([]);
+        let (found, explanation) = search().approximate().explain().unwrap();
+        assert!(
+            explanation
+                .parts
+                .iter()
+                .all(|part| part.path != SearchPath::Graph)
+        );
+        assert_eq!(found, search().run().unwrap());
+    };
+    scanned(&Database::open_read_only(&folder).unwrap());
+    assert_eq!(std::fs::read(&path).unwrap(), other, "a reader leaves it");
+    let db = Database::open(&folder).unwrap();
+    scanned(&db);
+    let begun = Instant::now();
+    while std::fs::read(&path).is_ok_and(|bytes| bytes == other) || !path.exists() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "the search asked for another"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(db);
+    assert_eq!(std::fs::read(&path).unwrap(), sound);
+}
