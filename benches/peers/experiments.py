@@ -24,7 +24,7 @@ import surroundings
 PASSAGES = 4_000
 CLS = ["--pooling", "cls", "--normalize", "false", "--tau", "1", "--learning-rate", "5e-5"]
 MEAN = ["--pooling", "mean", "--normalize", "true", "--tau", "0.05", "--learning-rate", "3e-5"]
-BATCH = ["--batch", "64", "--chunk", "192", "--negatives", "mined"]
+BATCH = ["--precision", "bf16", "--batch", "64", "--chunk", "192", "--negatives", "mined"]
 
 
 def arm(method: str, layers: list[int], *more: str) -> list[str]:

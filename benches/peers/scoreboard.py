@@ -22,6 +22,7 @@ AREAS = {
     "retrieval": True,
     "learning": False,
     "train": True,
+    "mlr": False,
     "commit": False,
     "open": False,
     "filtered": True,
