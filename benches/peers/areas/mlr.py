@@ -28,6 +28,11 @@ MIXED = ["--search", "dense", "--search", "bm25", "--search", "fused"]
 for weight in (0.3, 0.4, 0.5, 0.6, 0.7):
     MIXED += ["--fuse", f"dense:{weight},bm25:{round(1 - weight, 1)}"]
 
+# By the vectors of all tokens, which put the best of BM25 in order.
+LATE = ["--search", "tokens", "--candidates", "bm25", "--rerank", "30"]
+for weight in (0.5, 0.7):
+    LATE += ["--fuse", f"tokens:{weight},bm25:{round(1 - weight, 1)}"]
+
 # Both arms alike: `[CLS]`, the same start, in which layer 5 has learnt what a passage says, the same steps.
 WARM = "warm"
 WARM_ARGUMENTS = ["--method", "mean-over-layers", "--encoder-layers", "6,5"]
@@ -45,6 +50,7 @@ def measure(quick: bool) -> dict:
     best = runs.evaluated(BEST, runs.trained(BEST, BEST_ARGUMENTS), MIXED)
     table["BM25"] = best.pop("bm25")
     table[BEST] = best.pop("dense")
+    best |= runs.evaluated(f"{BEST}-late", runs.model(BEST), LATE)
     table |= {f"{BEST}, {way}": rows for way, rows in best.items()}
     steps = ["--steps", str(STEPS)]
     warm = runs.trained(WARM, [*RAW_CLS, *WARM_ARGUMENTS, *steps, "--seed", "0"])
@@ -76,8 +82,11 @@ class Runs:
             subprocess.run(command, check=True, stdout=out, env=self.environment)
         part.rename(self.folder / f"{into}.json")
 
+    def model(self, name: str) -> Path:
+        return self.folder / f"{name}.model"
+
     def trained(self, name: str, arguments: list[str]) -> Path:
-        model = self.folder / f"{name}.model"
+        model = self.model(name)
         if not (self.folder / f"{name}.train.json").exists():
             surroundings.say(f"  training {name}")
             self.run(
