@@ -61,6 +61,7 @@ mod error;
 mod graph;
 mod plane;
 mod search;
+mod tiles;
 mod topk;
 
 pub use codes::{Codes, Mean, ScanCodes, Section};
@@ -71,6 +72,7 @@ pub use error::Error;
 pub use graph::{BuiltGraph, Graph, GraphOptions, GraphSearch, GraphSection, Walk};
 pub use plane::Plane;
 pub use search::{Candidate, Counters, Options, max_inner_product};
+pub use tiles::{TileNumbers, TileRegisters};
 pub use topk::TopK;
 
 /// The largest dimension that is supported; the error bounds hold up to here.

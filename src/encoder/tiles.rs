@@ -6,9 +6,8 @@
 //! sixteen by sixteen sums. The compiler knows nothing of these registers on stable Rust, so they live inside blocks of
 //! assembly. Every sum runs over the depth in one order, whatever the rows around it and the threads are.
 
-use std::sync::OnceLock;
-
 use rayon::prelude::*;
+use stratal_kernels::{TileNumbers, TileRegisters};
 
 use super::lanes::{Isa, Lanes, dispatch};
 use super::matrix::Rows;
@@ -19,6 +18,9 @@ const TILE: usize = 16;
 pub(crate) const BLOCK: usize = 2 * TILE;
 /// Steps of the depth in a tile.
 const STEP: usize = 32;
+/// Bytes of a row of a tile.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
 
 /// Two neighbouring steps of a column, in bf16.
 pub(crate) type Pair = u32;
@@ -50,8 +52,7 @@ pub(crate) struct TransposedRows {
 
 /// Whether the processor multiplies bf16 on tiles and the system lets this process use them.
 pub(crate) fn is_permitted() -> bool {
-    static PERMITTED: OnceLock<bool> = OnceLock::new();
-    *PERMITTED.get_or_init(machine::is_permitted)
+    TileRegisters::are_permitted(TileNumbers::Bf16)
 }
 
 impl TilePanels {
@@ -284,10 +285,10 @@ fn blocks(
         return;
     }
     let mut sums = Sums([[[[0.0; TILE]; TILE]; 2]; 2]);
-    let tiles = machine::Tiles::configured();
+    let registers = TileRegisters::configured(TileNumbers::Bf16);
     for (block, right) in b.tiles.chunks_exact(2 * steps).enumerate() {
         for (first, left) in (0..rows).step_by(BLOCK).zip(left.chunks_exact(BLOCK * stride)) {
-            tiles.multiply(left, right, &mut sums);
+            multiply(registers.as_ref(), left, right, &mut sums);
             for (r, row) in (first..rows.min(first + BLOCK)).enumerate() {
                 for (half, sums) in sums.0[r / TILE].iter().enumerate() {
                     let column = block * BLOCK + half * TILE;
@@ -300,167 +301,55 @@ fn blocks(
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod machine {
-    use std::arch::asm;
-    use std::arch::x86_64::{__cpuid, __cpuid_count};
-
-    use super::{BLOCK, Pair, STEP, Sums, TILE, Tile};
-
-    /// Bytes of a row of a tile.
-    const LINE: usize = 64;
-
-    pub fn is_permitted() -> bool {
-        const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
-        let has_tiles = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & BF16_AND_TILE == BF16_AND_TILE;
-        has_tiles && ask_system()
-    }
-
-    /// Linux gives a process the room to save the registers in only when it is asked to.
-    #[cfg(target_os = "linux")]
-    fn ask_system() -> bool {
-        const ARCH_PRCTL: usize = 158;
-        const REQUEST_PERMISSION: usize = 0x1023;
-        const TILE_DATA: usize = 18;
-        let mut answer = ARCH_PRCTL;
-        // SAFETY: arch_prctl(2) with this request reads no memory of ours and changes nothing but the permission; the
-        // kernel overwrites rax, rcx and r11 and no others.
+/// The sums of 32 rows of pairs with a block of tiles; without registers by plain arithmetic.
+fn multiply(registers: Option<&TileRegisters>, left: &[Pair], right: &[Tile], sums: &mut Sums) {
+    let steps = right.len() / 2;
+    assert!(steps > 0 && right.len() == 2 * steps && left.len() == BLOCK * steps * TILE);
+    #[cfg(target_arch = "x86_64")]
+    if registers.is_some() {
+        let stride = steps * STEP * 2;
+        // SAFETY: registers are configured on this thread, which they cannot leave; by the assertion `left` holds 32 rows
+        // of `stride` bytes and `right` `steps` times 2 KiB; what is written are the four tiles of `sums`, and no
+        // register that the compiler uses but those named.
         unsafe {
-            asm!(
-                "syscall",
-                inlateout("rax") answer,
-                in("rdi") REQUEST_PERMISSION,
-                in("rsi") TILE_DATA,
-                lateout("rcx") _,
-                lateout("r11") _,
+            std::arch::asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "2:",
+                "tileloadd tmm4, [{upper} + {stride}*1]",
+                "tileloadd tmm6, [{right} + {line}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{right} + {line}*1 + 1024]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{lower} + {stride}*1]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {upper}, 64",
+                "add {lower}, 64",
+                "add {right}, 2048",
+                "dec {count}",
+                "jnz 2b",
+                "tilestored [{sums} + {line}*1], tmm0",
+                "tilestored [{sums} + {line}*1 + 1024], tmm1",
+                "tilestored [{sums} + {line}*1 + 2048], tmm2",
+                "tilestored [{sums} + {line}*1 + 3072], tmm3",
+                upper = inout(reg) left.as_ptr() => _,
+                lower = inout(reg) left.as_ptr().add(TILE * steps * TILE) => _,
+                right = inout(reg) right.as_ptr() => _,
+                count = inout(reg) steps => _,
+                stride = in(reg) stride,
+                line = in(reg) LINE,
+                sums = in(reg) sums as *mut Sums,
                 options(nostack),
             );
         }
-        answer == 0
+        return;
     }
-
-    #[cfg(not(target_os = "linux"))]
-    fn ask_system() -> bool {
-        false
-    }
-
-    /// What the processor reads to learn the shapes of the tiles.
-    #[repr(C, align(64))]
-    struct Shapes {
-        palette: u8,
-        start_row: u8,
-        reserved: [u8; 14],
-        row_bytes: [u16; 16],
-        rows: [u8; 16],
-    }
-
-    /// All eight tiles of sixteen rows of 64 bytes.
-    static SHAPES: Shapes = Shapes {
-        palette: 1,
-        start_row: 0,
-        reserved: [0; 14],
-        row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-        rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-    };
-
-    /// This thread's tile registers, configured while it lives; where there are none, plain arithmetic.
-    pub struct Tiles {
-        configured: bool,
-        // Registers of one thread: not to be sent to another.
-        _here: std::marker::PhantomData<*const ()>,
-    }
-
-    impl Tiles {
-        pub fn configured() -> Tiles {
-            let configured = super::is_permitted();
-            if configured {
-                // SAFETY: the processor has tiles, the system permits them, and the shapes are sound.
-                unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
-            }
-            Tiles {
-                configured,
-                _here: std::marker::PhantomData,
-            }
-        }
-
-        /// The sums of 32 rows of pairs with a block of tiles.
-        pub fn multiply(&self, left: &[Pair], right: &[Tile], sums: &mut Sums) {
-            let steps = right.len() / 2;
-            assert!(steps > 0 && right.len() == 2 * steps && left.len() == BLOCK * steps * TILE);
-            if !self.configured {
-                super::plain_multiply(left, right, sums);
-                return;
-            }
-            let stride = steps * STEP * 2;
-            // SAFETY: tiles are configured on this thread, which `self` cannot leave; by the assertion `left` holds 32 rows
-            // of `stride` bytes and `right` `steps` times 2 KiB; what is written are the four tiles of `sums`, and no
-            // register that the compiler uses but those named.
-            unsafe {
-                asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    "2:",
-                    "tileloadd tmm4, [{upper} + {stride}*1]",
-                    "tileloadd tmm6, [{right} + {line}*1]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tileloadd tmm7, [{right} + {line}*1 + 1024]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{lower} + {stride}*1]",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    "add {upper}, 64",
-                    "add {lower}, 64",
-                    "add {right}, 2048",
-                    "dec {count}",
-                    "jnz 2b",
-                    "tilestored [{sums} + {line}*1], tmm0",
-                    "tilestored [{sums} + {line}*1 + 1024], tmm1",
-                    "tilestored [{sums} + {line}*1 + 2048], tmm2",
-                    "tilestored [{sums} + {line}*1 + 3072], tmm3",
-                    upper = inout(reg) left.as_ptr() => _,
-                    lower = inout(reg) left.as_ptr().add(TILE * steps * TILE) => _,
-                    right = inout(reg) right.as_ptr() => _,
-                    count = inout(reg) steps => _,
-                    stride = in(reg) stride,
-                    line = in(reg) LINE,
-                    sums = in(reg) sums as *mut Sums,
-                    options(nostack),
-                );
-            }
-        }
-    }
-
-    impl Drop for Tiles {
-        fn drop(&mut self) {
-            if self.configured {
-                // SAFETY: as for the configuration. Without this every later switch of threads would save the tiles.
-                unsafe { asm!("tilerelease", options(nostack, nomem)) };
-            }
-        }
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-mod machine {
-    use super::{Pair, Sums, Tile};
-
-    pub fn is_permitted() -> bool {
-        false
-    }
-
-    pub struct Tiles;
-
-    impl Tiles {
-        pub fn configured() -> Tiles {
-            Tiles
-        }
-
-        pub fn multiply(&self, left: &[Pair], right: &[Tile], sums: &mut Sums) {
-            super::plain_multiply(left, right, sums);
-        }
-    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = registers;
+    plain_multiply(left, right, sums);
 }
 
 /// What the tiles compute, one product after another.
@@ -596,7 +485,8 @@ mod tests {
         let zeros = || Sums([[[[0.0; TILE]; TILE]; 2]; 2]);
         let (mut plain, mut tiles) = (zeros(), zeros());
         plain_multiply(&left, &right, &mut plain);
-        machine::Tiles::configured().multiply(&left, &right, &mut tiles);
+        let registers = TileRegisters::configured(TileNumbers::Bf16);
+        multiply(registers.as_ref(), &left, &right, &mut tiles);
         let flat = |sums: &Sums| sums.0.as_flattened().as_flattened().as_flattened().to_vec();
         for (a, b) in flat(&plain).iter().zip(flat(&tiles)) {
             assert!((a - b).abs() < 1e-3 * a.abs().max(1.0), "{a} {b}");

@@ -50,9 +50,7 @@ PAIR = {
 def measure(quick: bool) -> dict:
     if quick:
         raise surroundings.Missing("this area trains for hours; there is no quick form of it")
-    runs = Runs()
-    table = runs.table()
-    return figures_of(table)
+    return figures_of(Runs().table())
 
 
 class Runs:

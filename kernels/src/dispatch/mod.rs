@@ -6,6 +6,8 @@
 use std::sync::OnceLock;
 
 use crate::Element;
+#[cfg(target_arch = "x86_64")]
+use crate::tiles::{TileNumbers, TileRegisters};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -138,7 +140,7 @@ impl Kernels {
             .then_some(&VNNI),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512Amx => (Kernels::of(Instructions::Avx512Vnni).is_some()
-                && sweep::tiles_are_permitted())
+                && TileRegisters::are_permitted(TileNumbers::Int8))
             .then_some(&AMX),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,

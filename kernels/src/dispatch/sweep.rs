@@ -11,7 +11,7 @@ mod portable;
 mod vnni;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use amx::{TILES as AMX, is_permitted as tiles_are_permitted};
+pub(super) use amx::TILES as AMX;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::SWEEPS as AVX2;
 pub(super) use portable::SWEEPS as PORTABLE;

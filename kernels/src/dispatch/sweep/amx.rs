@@ -10,73 +10,15 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::sync::OnceLock;
 
 use super::{Survivor, TILE, TILED_QUERIES, TileSweep, Tiles};
 use crate::codes::Loose;
+use crate::tiles::TileRegisters;
 
 pub(in crate::dispatch) const TILES: Tiles = Tiles { unpack, sweep };
 
 /// Bytes of a row of a tile.
 const LINE: usize = 64;
-
-/// Whether the processor has the tiles and the system lets this process use them.
-pub(in crate::dispatch) fn is_permitted() -> bool {
-    static PERMITTED: OnceLock<bool> = OnceLock::new();
-    *PERMITTED.get_or_init(|| has_tiles() && ask_system())
-}
-
-fn has_tiles() -> bool {
-    const INT8_AND_TILE: u32 = 1 << 25 | 1 << 24;
-    let largest = __cpuid(0).eax;
-    largest >= 7 && __cpuid_count(7, 0).edx & INT8_AND_TILE == INT8_AND_TILE
-}
-
-#[cfg(target_os = "linux")]
-fn ask_system() -> bool {
-    const ARCH_PRCTL: usize = 158;
-    const REQUEST_PERMISSION: usize = 0x1023;
-    const TILE_DATA: usize = 18;
-    let mut answer = ARCH_PRCTL;
-    // SAFETY: arch_prctl(2) with this request reads no memory of ours and changes nothing but the permission;
-    // the kernel overwrites rax, rcx and r11 and no others.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") answer,
-            in("rdi") REQUEST_PERMISSION,
-            in("rsi") TILE_DATA,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    answer == 0
-}
-
-#[cfg(not(target_os = "linux"))]
-fn ask_system() -> bool {
-    false
-}
-
-/// What the processor reads to learn the shapes of the tiles.
-#[repr(C, align(64))]
-struct Shapes {
-    palette: u8,
-    start_row: u8,
-    reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
-}
-
-/// All eight tiles of sixteen rows of 64 bytes.
-static SHAPES: Shapes = Shapes {
-    palette: 1,
-    start_row: 0,
-    reserved: [0; 14],
-    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-};
 
 /// Sums of 32 queries and 32 documents: `[2 of queries][2 of documents][16][16]`.
 #[repr(C, align(64))]
@@ -105,8 +47,8 @@ fn unpack(codes: &[u8], into: &mut [u8]) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn sweep(sweep: &TileSweep, survivors: &mut Vec<Survivor>) {
-    // SAFETY: the table that leads here is handed out only where tiles are permitted, and the shapes are sound.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
+    // SAFETY: the table that leads here is handed out only where tiles are permitted.
+    let _registers = unsafe { TileRegisters::configure() };
     let mut sums = Sums([[[[0; TILE]; TILE]; 2]; 2]);
     let row = sweep.row;
     let blocks = sweep.factors.len();
@@ -147,8 +89,6 @@ fn sweep(sweep: &TileSweep, survivors: &mut Vec<Survivor>) {
             }
         }
     }
-    // SAFETY: as for the configuration. Without this every later switch of threads would save the tiles.
-    unsafe { asm!("tilerelease", options(nostack, nomem)) };
 }
 
 /// Products of 32 queries with two times sixteen documents.

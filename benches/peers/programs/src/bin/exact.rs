@@ -9,7 +9,9 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use stratal_kernels::{Candidate, Codes, Counters, Instructions, Options, Plane, ScanCodes, max_inner_product};
+use stratal_kernels::{
+    Candidate, Codes, Counters, Instructions, Options, Plane, ScanCodes, TileNumbers, TileRegisters, max_inner_product,
+};
 use stratal_peers::{argument, read_npy, serve_requests, timed};
 
 struct Data {
@@ -123,9 +125,8 @@ impl Data {
 #[cfg(target_arch = "x86_64")]
 fn arithmetic() -> Value {
     const TURNS: usize = 20_000_000;
-    let (each, mut spent) = if Instructions::Avx512Amx.is_available() {
-        // SAFETY: the processor has the tiles and the system permits them.
-        let ((), spent) = timed(|| unsafe { multiply_tiles(TURNS / 4) });
+    let (each, mut spent) = if let Some(registers) = TileRegisters::configured(TileNumbers::Int8) {
+        let ((), spent) = timed(|| multiply_tiles(&registers, TURNS / 4));
         (16 * 16 * 64, spent)
     } else if Instructions::Avx512Vnni.is_available() {
         // SAFETY: the processor has VNNI.
@@ -145,33 +146,17 @@ fn arithmetic() -> Value {
 }
 
 /// Four products of tiles a turn, into four tiles of sums.
-///
-/// # Safety
-/// The processor must have AMX for 8-bit integers and the system must permit it.
 #[cfg(target_arch = "x86_64")]
-unsafe fn multiply_tiles(turns: usize) {
-    #[repr(C, align(64))]
-    struct Shapes {
-        palette: [u8; 16],
-        row_bytes: [u16; 16],
-        rows: [u8; 16],
-    }
-    let mut shapes = Shapes { palette: [0; 16], row_bytes: [0; 16], rows: [0; 16] };
-    shapes.palette[0] = 1;
-    shapes.row_bytes[..8].fill(64);
-    shapes.rows[..8].fill(16);
-    // SAFETY: the shapes are those of eight whole tiles; nothing but tiles and the counter is written.
+fn multiply_tiles(_configured: &TileRegisters, turns: usize) {
+    // SAFETY: registers are configured; nothing but tiles and the counter is written.
     unsafe {
         std::arch::asm!(
-            "ldtilecfg [{shapes}]",
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
             "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
             "2:",
             "tdpbusd tmm0, tmm4, tmm6", "tdpbusd tmm1, tmm4, tmm7",
             "tdpbusd tmm2, tmm5, tmm6", "tdpbusd tmm3, tmm5, tmm7",
             "dec {turns}", "jnz 2b",
-            "tilerelease",
-            shapes = in(reg) &raw const shapes,
             turns = inout(reg) turns.max(1) => _,
             options(nostack),
         );
