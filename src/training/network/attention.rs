@@ -1,10 +1,13 @@
-//! The derivative of attention for one text.
+//! Attention over the texts of a batch, with dropped weights, and its derivative for one text.
 
-use crate::encoder::attention::Heads;
+use rayon::prelude::*;
+
+use crate::encoder::attention::{AttentionScratch, Heads, attention_with};
 use crate::encoder::elementwise::{add, exponentials};
 use crate::encoder::lanes::Isa;
 use crate::encoder::matrix::{PLAIN, Panels, Rows, add_transposed_product, product};
 
+use super::by_text;
 use super::dropout::{Drop, Site};
 use super::rows::softmax_backward;
 
@@ -30,6 +33,40 @@ impl Scratch {
             room: Vec::new(),
         }
     }
+}
+
+/// From `qkv` `[tokens, 3 width]` of all texts, which begin at `starts`, to their `context` `[tokens, width]`. `drop` is
+/// what is dropped of the weights, by the keys of all tokens and the layer.
+pub(super) fn forward(
+    isa: Isa,
+    shape: Heads<'_>,
+    qkv: &[f32],
+    context: &mut [f32],
+    starts: &[usize],
+    (drop, keys, layer): (Drop, &[u64], usize),
+) {
+    let width = shape.width();
+    by_text(starts, width, context)
+        .into_par_iter()
+        .zip(starts)
+        .with_max_len(1)
+        .for_each_init(
+            || AttentionScratch::new(isa),
+            |scratch, (context, &start)| {
+                let qkv = &qkv[start * 3 * width..][..context.len() * 3];
+                let keys = &keys[start..][..context.len() / width];
+                attention_with(
+                    isa,
+                    shape,
+                    qkv,
+                    context,
+                    scratch,
+                    |head, first, weights, stride| {
+                        drop.apply(isa, weights, stride, &keys[first..], Site::Weights(layer, head));
+                    },
+                );
+            },
+        );
 }
 
 /// From `gradient` `[n, width]` of the context to `qkv_gradient` `[n, 3 width]`; where scores have a bias by distance its

@@ -2,12 +2,11 @@
 
 use rayon::prelude::*;
 
-use crate::encoder::attention::{AttentionScratch, attention_with};
 use crate::encoder::forward::{BLOCK_ROWS, dense};
 use crate::encoder::tokens::Tokens;
 
 use super::super::dropout::{Drop, Site};
-use super::super::{Network, Pass, by_text, resize, rows};
+use super::super::{Network, Pass, attention, by_text, resize, rows};
 use super::BertLayout;
 
 impl Network {
@@ -85,31 +84,16 @@ impl Network {
                 let bias = self.at(&ranges.qkv.bias);
                 packed.qkv.ahead.product(isa, dense(input, d), bias, qkv, 3 * d);
             });
-        let contexts = by_text(&pass.starts, d, &mut states.context);
-        let (qkv, keys) = (&states.qkv, &pass.keys);
-        let drop_weights = pass.room.drop_weights.unwrap_or(Drop::none());
-        contexts
-            .into_par_iter()
-            .zip(&pass.starts)
-            .with_max_len(1)
-            .for_each_init(
-                || AttentionScratch::new(isa),
-                |scratch, (context, &start)| {
-                    let qkv = &qkv[start * 3 * d..][..context.len() * 3];
-                    let keys = &keys[start..][..context.len() / d];
-                    attention_with(
-                        isa,
-                        heads,
-                        qkv,
-                        context,
-                        scratch,
-                        |head, first, weights, stride| {
-                            let keys = &keys[first..];
-                            drop_weights.apply(isa, weights, stride, keys, Site::Weights(l, head));
-                        },
-                    );
-                },
-            );
+        let weights = pass.room.drop_weights.unwrap_or(Drop::none());
+        let (starts, keys) = (&pass.starts, &pass.keys);
+        attention::forward(
+            isa,
+            heads,
+            &states.qkv,
+            &mut states.context,
+            starts,
+            (weights, keys, l),
+        );
         (
             (
                 input.par_chunks(BLOCK_ROWS * d),

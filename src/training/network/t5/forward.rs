@@ -5,13 +5,12 @@
 
 use rayon::prelude::*;
 
-use crate::encoder::attention::{AttentionScratch, attention_with};
 use crate::encoder::forward::{BLOCK_ROWS, dense};
 use crate::encoder::t5::position::distance_bias;
 use crate::encoder::tokens::Tokens;
 
 use super::super::dropout::{Drop, Site};
-use super::super::{LayerStates, Network, Pass, by_text, resize, rows};
+use super::super::{Network, Pass, attention, resize, rows};
 use super::T5Layout;
 
 impl Network {
@@ -78,31 +77,16 @@ impl Network {
                         .product(isa, dense(normed, d), &[], qkv, 3 * inner);
                 },
             );
-        let LayerStates { qkv, context, .. } = &mut states;
-        let keys = &pass.keys;
-        let drop_weights = pass.room.drop_weights.unwrap_or(Drop::none());
-        by_text(&pass.starts, inner, context)
-            .into_par_iter()
-            .zip(&pass.starts)
-            .with_max_len(1)
-            .for_each_init(
-                || AttentionScratch::new(isa),
-                |scratch, (context, &start)| {
-                    let qkv = &qkv[start * 3 * inner..][..context.len() * 3];
-                    let keys = &keys[start..][..context.len() / inner];
-                    attention_with(
-                        isa,
-                        heads,
-                        qkv,
-                        context,
-                        scratch,
-                        |head, first, weights, stride| {
-                            let keys = &keys[first..];
-                            drop_weights.apply(isa, weights, stride, keys, Site::Weights(l, head));
-                        },
-                    );
-                },
-            );
+        let weights = pass.room.drop_weights.unwrap_or(Drop::none());
+        let (starts, keys) = (&pass.starts, &pass.keys);
+        attention::forward(
+            isa,
+            heads,
+            &states.qkv,
+            &mut states.context,
+            starts,
+            (weights, keys, l),
+        );
         let scales = (self.at(&ranges.dense_norm), self.at(&layout.norm));
         (
             (
