@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::basis::dot;
 use super::lanes::{Lanes, Portable};
-use super::links::{Links, prefetch as prefetch_line};
+use super::links::Links;
 use super::search::Walker;
 use super::sections::{Graph, GraphSection};
 use crate::dispatch::{Kernels, prefetch};
@@ -320,14 +320,11 @@ unsafe fn score<L: Lanes, F: Fn(&u32, &u32) -> Ordering>(
     let bar = (last - 1.5 * doubts[0]).max(floor - doubts[0]);
     let left = nodes.partition_point(|&(estimate, _)| estimate >= bar);
     nodes.truncate(left);
-    let lines = links.basis.lines;
     for &(_, node) in &*nodes {
         for &layer in ask.layers {
             let vector = node as usize * links.layers + layer as usize;
             links.fetch_rest(vector);
-            for at in 0..lines.min(4) {
-                prefetch_line(links.low, vector * lines + at);
-            }
+            links.fetch_low(vector);
         }
     }
     for (estimate, node) in &mut *nodes {

@@ -2,6 +2,7 @@
 
 use super::basis::Basis;
 use super::lanes::Line;
+use crate::dispatch::prefetch_line;
 
 /// Neighbours of a node.
 pub(super) const DEGREE: usize = 32;
@@ -36,16 +37,10 @@ pub(super) struct Links<'a> {
     pub neighbours: &'a [u32],
 }
 
+/// Fetches the cache line of an element, which need not exist.
 #[inline(always)]
-pub(super) fn prefetch<T>(slice: &[T], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64; a prefetch of any address reads nothing a program could see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().wrapping_add(at).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (slice, at);
+fn prefetch<T>(slice: &[T], at: usize) {
+    prefetch_line(slice.as_ptr().wrapping_add(at).cast());
 }
 
 impl Links<'_> {
@@ -83,6 +78,14 @@ impl Links<'_> {
                     fetch(node as usize * self.layers + layer as usize);
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    pub fn fetch_low(&self, vector: usize) {
+        let lines = self.basis.lines;
+        for line in 0..lines.min(4) {
+            prefetch(self.low, vector * lines + line);
         }
     }
 

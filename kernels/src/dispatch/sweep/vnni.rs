@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{Sweep, Sweeps};
+use crate::dispatch::prefetch_line;
 
 pub(in crate::dispatch) const SWEEPS: Sweeps = Sweeps { sweep, low };
 
@@ -31,8 +32,8 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
     let queries = sweep.queries[at * 2 * sweep.half..].as_ptr();
     for step in 0..sweep.codes.len() / 64 {
         // What lies behind these codes comes next; the hardware's own guesses end with each page, and fall short of
-        // what the caches can deliver. A prefetch of an address that is not mapped does nothing.
-        _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(step * 64 + AHEAD).cast());
+        // what the caches can deliver.
+        prefetch_line(codes.wrapping_add(step * 64 + AHEAD));
         // SAFETY: the codes hold 64 bytes a step.
         let both = unsafe { _mm512_loadu_si512(codes.add(step * 64).cast()) };
         let below = _mm512_and_si512(both, nibble);
