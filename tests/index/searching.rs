@@ -6,28 +6,9 @@ use std::time::{Duration, Instant};
 
 use stratal::{Collection, Database, Document, Element, Error, Hit};
 
+use crate::numbers::Numbers;
+
 const DIMENSION: usize = 24;
-
-/// A sequence of numbers that depends on its seed alone.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// About a Gaussian.
-    fn normal(&mut self) -> f32 {
-        (0..6)
-            .map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5)
-            .sum::<f32>()
-            * 1.41
-    }
-}
 
 /// Vectors of unit length in loose clusters, with fewer dimensions than components, as texts have them.
 fn vectors(count: usize, dimension: usize, seed: u64) -> Vec<Vec<f32>> {

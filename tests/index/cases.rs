@@ -4,37 +4,13 @@ use std::time::{Duration, Instant};
 
 use stratal::{Collection, Database, Document, Element, Hit, Id, SearchPath};
 
+use crate::numbers::Numbers;
+
 const DIMENSION: usize = 24;
-
-/// Numbers that depend on their seed alone.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// A vector of unit length.
-    fn vector(&mut self) -> Vec<f32> {
-        let vector: Vec<f32> = (0..DIMENSION)
-            .map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
-            .collect();
-        let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-        vector.iter().map(|value| value / length).collect()
-    }
-
-    fn vectors(&mut self, count: usize) -> Vec<Vec<f32>> {
-        (0..count).map(|_| self.vector()).collect()
-    }
-}
 
 /// A vector of unit length near another one.
 fn near(centre: &[f32], numbers: &mut Numbers, spread: f32) -> Vec<f32> {
-    let other = numbers.vector();
+    let other = numbers.unit(DIMENSION);
     let vector: Vec<f32> = centre.iter().zip(&other).map(|(a, b)| a + spread * b).collect();
     let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
     vector.iter().map(|value| value / length).collect()
@@ -79,7 +55,7 @@ fn ids(hits: &[Hit]) -> Vec<Id> {
 fn b31_identical_vectors_cut_nobody_off() {
     let (_home, _db, collection) = database();
     let mut numbers = Numbers(1);
-    let (copied, others) = (numbers.vector(), numbers.vectors(5000));
+    let (copied, others) = (numbers.unit(DIMENSION), numbers.units(5000, DIMENSION));
     add(&collection, 0, &vec![copied.clone(); 1000]);
     add(&collection, 1000, &others);
     collection.build_index().run().unwrap();
@@ -104,7 +80,7 @@ fn b31_identical_vectors_cut_nobody_off() {
 fn b33_inner_products_of_spread_norms_keep_their_recall_for_many_hits() {
     let (_home, _db, collection) = database();
     let mut numbers = Numbers(2);
-    let mut all = numbers.vectors(8326);
+    let mut all = numbers.units(8326, DIMENSION);
     for vector in &mut all {
         let sum: f64 = (0..12)
             .map(|_| (numbers.next() >> 11) as f64 / (1u64 << 53) as f64)
@@ -114,7 +90,7 @@ fn b33_inner_products_of_spread_norms_keep_their_recall_for_many_hits() {
     }
     add(&collection, 0, &all);
     collection.build_index().run().unwrap();
-    let queries = numbers.vectors(60);
+    let queries = numbers.units(60, DIMENSION);
     for k in [10, 890] {
         let search = || collection.search_vectors(queries.clone()).k(k).fields([]);
         let truth = search().run().unwrap();
@@ -132,7 +108,7 @@ fn b33_inner_products_of_spread_norms_keep_their_recall_for_many_hits() {
 fn b34_where_all_that_is_near_is_deleted_the_far_are_found() {
     let (_home, _db, collection) = database();
     let mut numbers = Numbers(3);
-    let centres = numbers.vectors(2);
+    let centres = numbers.units(2, DIMENSION);
     let mut clusters = Vec::new();
     for centre in &centres {
         clusters.extend((0..3000).map(|_| near(centre, &mut numbers, 0.3)));
@@ -153,8 +129,8 @@ fn b34_where_all_that_is_near_is_deleted_the_far_are_found() {
 fn b36_a_deleted_document_leaves_no_ghost_and_a_new_one_of_its_id_lies_elsewhere() {
     let (home, db, collection) = database();
     let mut numbers = Numbers(4);
-    add(&collection, 0, &numbers.vectors(5000));
-    let (a, b) = (numbers.vector(), numbers.vector());
+    add(&collection, 0, &numbers.units(5000, DIMENSION));
+    let (a, b) = (numbers.unit(DIMENSION), numbers.unit(DIMENSION));
     let y = near(&a, &mut numbers, 0.1);
     add(&collection, 9000, &[a.clone(), y]);
     collection.build_index().run().unwrap();
@@ -186,7 +162,7 @@ fn b36_a_deleted_document_leaves_no_ghost_and_a_new_one_of_its_id_lies_elsewhere
 #[test]
 fn b37_a_build_brings_nothing_deleted_back() {
     let (_home, _db, collection) = database();
-    let all = Numbers(5).vectors(12_000);
+    let all = Numbers(5).units(12_000, DIMENSION);
     add(&collection, 0, &all);
     delete(&collection, (0..12_000).step_by(2));
     // More goes while it is being built.
@@ -216,7 +192,7 @@ fn b37_a_build_brings_nothing_deleted_back() {
 #[test]
 fn b39_writers_beside_a_build_lose_nothing_and_end() {
     let (_home, _db, collection) = database();
-    let all = Numbers(6).vectors(8000);
+    let all = Numbers(6).units(8000, DIMENSION);
     add(&collection, 0, &all[..6000]);
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -253,8 +229,8 @@ fn b39_writers_beside_a_build_lose_nothing_and_end() {
 fn b42_a_narrow_filter_gives_as_many_hits_as_pass() {
     let (_home, db, collection) = database();
     let mut numbers = Numbers(7);
-    let all = numbers.vectors(20_000);
-    let query = numbers.vector();
+    let all = numbers.units(20_000, DIMENSION);
+    let query = numbers.unit(DIMENSION);
     let product = |vector: &[f32]| vector.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>();
     let mut far: Vec<usize> = (0..all.len()).collect();
     far.sort_by(|&a, &b| product(&all[a]).total_cmp(&product(&all[b])));
@@ -288,13 +264,15 @@ fn explanations_say_which_parts_were_walked_and_which_were_scanned() {
     let mut transaction = db.begin();
     for id in 0..9000u64 {
         let metadata = serde_json::json!({ "n": id });
-        let document = Document::new(id).vector(numbers.vector()).metadata(metadata);
+        let document = Document::new(id)
+            .vector(numbers.unit(DIMENSION))
+            .metadata(metadata);
         transaction.upsert(&collection, document).unwrap();
     }
     transaction.commit().unwrap();
     collection.build_index().run().unwrap();
-    add(&collection, 9000, &numbers.vectors(100));
-    let query = numbers.vector();
+    add(&collection, 9000, &numbers.units(100, DIMENSION));
+    let query = numbers.unit(DIMENSION);
     let paths = |search: stratal::Search| {
         let (hits, explanation) = search.explain().unwrap();
         assert_eq!(hits.len(), 10);
@@ -334,7 +312,7 @@ fn explanations_say_which_parts_were_walked_and_which_were_scanned() {
     }
     // Without its index a segment is scanned, and that is told.
     let (_home, db, collection) = database();
-    add(&collection, 0, &numbers.vectors(5000));
+    add(&collection, 0, &numbers.units(5000, DIMENSION));
     db.flush().unwrap();
     let reader = Database::open_read_only(db.path()).unwrap();
     let collection = reader.collection("c").open().unwrap();
@@ -351,7 +329,7 @@ fn explanations_say_which_parts_were_walked_and_which_were_scanned() {
 fn an_index_of_another_make_is_not_read_but_made_again() {
     let (home, db, collection) = database();
     let mut numbers = Numbers(9);
-    add(&collection, 0, &numbers.vectors(5000));
+    add(&collection, 0, &numbers.units(5000, DIMENSION));
     collection.build_index().run().unwrap();
     let folder = home.path().join("db");
     let files = std::fs::read_dir(folder.join("segments")).unwrap();
@@ -376,7 +354,7 @@ fn an_index_of_another_make_is_not_read_but_made_again() {
     put(&mut other, footer + 56, footer..footer + 56);
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, &other).unwrap();
-    let query = numbers.vector();
+    let query = numbers.unit(DIMENSION);
     let scanned = |db: &Database| {
         let collection = db.collection("c").open().unwrap();
         let search = || collection.search_vector(query.clone()).fields([]);

@@ -7,37 +7,13 @@ use std::process::{Command, Stdio};
 
 use stratal::{Collection, Database, Document, Element, Id, IndexProgress};
 
+use crate::numbers::Numbers;
+
 const DIMENSION: usize = 16;
-
-/// Numbers that depend on their seed alone.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// A vector of unit length.
-    fn vector(&mut self) -> Vec<f32> {
-        let vector: Vec<f32> = (0..DIMENSION)
-            .map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
-            .collect();
-        let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-        vector.iter().map(|value| value / length).collect()
-    }
-}
 
 /// The vector that step `step` gives to a document.
 fn vector(id: u64, step: u64) -> Vec<f32> {
-    Numbers(id << 20 | step).vector()
+    Numbers(id << 20 | step).unit(DIMENSION)
 }
 
 /// A document's id and the step that wrote it last.
@@ -196,7 +172,7 @@ fn child_that_is_killed() {
 /// whether the child came through.
 fn killed(folder: &Path, from: u64, steps: u64, at: impl Fn(&str) -> bool) -> (u64, bool) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_is_killed", "--nocapture"])
+        .args(["--exact", "kills::child_that_is_killed", "--nocapture"])
         .env("STRATAL_TEST_INDEX", folder)
         .env("STRATAL_TEST_STEP", from.to_string())
         .env("STRATAL_TEST_STEPS", steps.to_string())

@@ -1,0 +1,6 @@
+//! The approximate index, as its user meets it.
+
+mod cases;
+mod kills;
+mod numbers;
+mod searching;
