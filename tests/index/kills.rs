@@ -180,7 +180,7 @@ fn killed(folder: &Path, from: u64, steps: u64, at: impl Fn(&str) -> bool) -> (u
         .spawn()
         .unwrap();
     let mut begun = from;
-    let mut through = false;
+    let (mut through, mut stopped) = (false, false);
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         if let Some((_, number)) = line.split_once("begun ") {
@@ -189,10 +189,12 @@ fn killed(folder: &Path, from: u64, steps: u64, at: impl Fn(&str) -> bool) -> (u
         through |= line.contains("through");
         if at(&line) {
             child.kill().unwrap();
+            stopped = true;
             break;
         }
     }
     child.wait().unwrap();
+    assert!(through || stopped, "it ended by itself");
     (begun, through)
 }
 

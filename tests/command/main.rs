@@ -1,0 +1,9 @@
+//! Promises of the `stratal` command, tried as a user would: as a process, by its output and exit code.
+#![cfg(feature = "cli")]
+
+mod documents;
+mod encoders;
+#[cfg(unix)]
+mod interrupts;
+mod place;
+mod searching;
