@@ -84,12 +84,16 @@ impl Observer for Seen {
     }
 }
 
-/// Every method learns to tell these passages apart, tied and untied, and what is saved is what was trained.
 #[test]
 fn every_method_learns_and_is_read_back() {
+    assert_every_method_learns(&encoder(), 32);
+}
+
+/// Every method learns to tell some passages apart, tied and untied, and what is saved is what was trained.
+fn assert_every_method_learns(encoder: &Encoder, dimension: usize) {
     let set = set(24);
+    let encoder = encoder.clone().normalize(true).layers([2, 1]);
     for (i, method) in Method::ALL.into_iter().enumerate() {
-        let encoder = encoder().normalize(true).layers([2, 1]);
         let options = TrainingOptions {
             tied: i % 2 == 0,
             steps: 150,
@@ -112,7 +116,7 @@ fn every_method_learns_and_is_read_back() {
             mean(&history[..10])
         );
         let expected = if method == Method::MultiVector { 3 } else { 2 };
-        assert_eq!(vectors(&trained).len(), expected * 32, "{method:?}");
+        assert_eq!(vectors(&trained).len(), expected * dimension, "{method:?}");
         // The saved encoder ranks as the validation did, which read the same tokens.
         let folder = tempfile::tempdir().unwrap();
         let saved = trained.save(folder.path()).unwrap();

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::*;
@@ -28,7 +30,7 @@ struct Gradients {
     normalize: bool,
     weights: Vec<f32>,
     value: f64,
-    gradients: std::collections::BTreeMap<String, Vec<f32>>,
+    gradients: BTreeMap<String, Vec<f32>>,
 }
 
 /// The sum of vectors times weights, and the weights as its gradient.
@@ -66,6 +68,34 @@ fn refs(texts: &[Tokens]) -> Vec<&Tokens> {
     texts.iter().collect()
 }
 
+fn tokens(texts: &[Vec<u32>]) -> Vec<Tokens> {
+    let tokens = |ids: &Vec<u32>| Tokens {
+        ids: ids.clone(),
+        types: Vec::new(),
+        truncated: false,
+    };
+    texts.iter().map(tokens).collect()
+}
+
+/// Every tensor's gradient, of which the fixture has each `every`th number, to 1e-4 of its largest.
+fn assert_pytorchs(network: &Network, gradient: &[f32], want: &BTreeMap<String, Vec<f32>>, every: usize) {
+    let got = network.layout.weights(gradient);
+    let got = got.tensors();
+    assert_eq!(got.len(), want.len());
+    for (name, _, got) in got {
+        let want = &want[&name];
+        let scale = want.iter().fold(1.0f32, |a, b| a.max(b.abs()));
+        assert_eq!(got.len().div_ceil(every), want.len(), "{name}");
+        for (got, want) in got.iter().step_by(every).zip(want) {
+            assert!(
+                (got - want).abs() < 1e-4 * scale,
+                "{:?} {name}: {got} for {want}",
+                network.isa
+            );
+        }
+    }
+}
+
 #[test]
 fn gradients_of_all_parameters_are_pytorchs() {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
@@ -73,15 +103,7 @@ fn gradients_of_all_parameters_are_pytorchs() {
         serde_json::from_slice(&std::fs::read(format!("{fixtures}/training.json")).unwrap()).unwrap();
     let case = case.network;
     let encoder = Encoder::from_folder(format!("{fixtures}/bert")).unwrap();
-    let texts: Vec<Tokens> = case
-        .texts
-        .iter()
-        .map(|ids| Tokens {
-            ids: ids.clone(),
-            types: Vec::new(),
-            truncated: false,
-        })
-        .collect();
+    let texts = tokens(&case.texts);
     for isa in Isa::available() {
         let network = Network::new(isa, Precision::Single, &encoder.weights());
         for want in &case.cases {
@@ -92,45 +114,7 @@ fn gradients_of_all_parameters_are_pytorchs() {
             };
             let (value, gradient) = gradient(&network, &head, &refs(&texts), None, &want.weights);
             assert!((value - want.value).abs() < 1e-4, "{value} for {}", want.value);
-            let Weights::Bert(got) = network.layout.weights(&gradient) else {
-                panic!("the fixture is a BERT")
-            };
-            let check = |name: &str, got: &[f32]| {
-                let want = &want.gradients[name];
-                let scale = want.iter().fold(1.0f32, |a, b| a.max(b.abs()));
-                assert_eq!(got.len().div_ceil(case.every), want.len(), "{name}");
-                for (got, want) in got.iter().step_by(case.every).zip(want) {
-                    assert!(
-                        (got - want).abs() < 1e-4 * scale,
-                        "{isa:?} {name}: {got} for {want}"
-                    );
-                }
-            };
-            check("embeddings.word_embeddings.weight", &got.words);
-            check("embeddings.position_embeddings.weight", &got.positions);
-            check("embeddings.token_type_embeddings.weight", &got.types);
-            check("embeddings.LayerNorm.weight", &got.embedding_norm.scale);
-            check("embeddings.LayerNorm.bias", &got.embedding_norm.shift);
-            for (l, layer) in got.layers.iter().enumerate() {
-                for (name, linear) in [
-                    ("attention.self.query", &layer.query),
-                    ("attention.self.key", &layer.key),
-                    ("attention.self.value", &layer.value),
-                    ("attention.output.dense", &layer.attention_output),
-                    ("intermediate.dense", &layer.up),
-                    ("output.dense", &layer.down),
-                ] {
-                    check(&format!("encoder.layer.{l}.{name}.weight"), &linear.weight);
-                    check(&format!("encoder.layer.{l}.{name}.bias"), &linear.bias);
-                }
-                for (name, norm) in [
-                    ("attention.output.LayerNorm", &layer.attention_norm),
-                    ("output.LayerNorm", &layer.output_norm),
-                ] {
-                    check(&format!("encoder.layer.{l}.{name}.weight"), &norm.scale);
-                    check(&format!("encoder.layer.{l}.{name}.bias"), &norm.shift);
-                }
-            }
+            assert_pytorchs(&network, &gradient, &want.gradients, case.every);
         }
     }
 }

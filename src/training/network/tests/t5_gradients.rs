@@ -14,7 +14,7 @@ struct T5Case {
     layers: Vec<usize>,
     weights: Vec<f32>,
     value: f64,
-    gradients: std::collections::BTreeMap<String, Vec<f32>>,
+    gradients: BTreeMap<String, Vec<f32>>,
 }
 
 #[test]
@@ -27,15 +27,7 @@ fn gradients_of_all_parameters_of_a_t5_are_pytorchs() {
         let config = serde_json::from_slice(&read(&file("config.json"))).unwrap();
         let architecture = Architecture::parse(&fixtures, &config).unwrap();
         let weights = Weights::parse(&fixtures, &read(&file("model.safetensors")), &architecture).unwrap();
-        let texts: Vec<Tokens> = case
-            .texts
-            .iter()
-            .map(|ids| Tokens {
-                ids: ids.clone(),
-                types: Vec::new(),
-                truncated: false,
-            })
-            .collect();
+        let texts = tokens(&case.texts);
         let head = Head::Layers {
             layers: case.layers.clone(),
             pooling: Pooling::Mean,
@@ -45,20 +37,7 @@ fn gradients_of_all_parameters_of_a_t5_are_pytorchs() {
             let network = Network::new(isa, Precision::Single, &weights);
             let (value, gradient) = gradient(&network, &head, &refs(&texts), None, &case.weights);
             assert!((value - case.value).abs() < 1e-4, "{value} for {}", case.value);
-            let got = network.layout.weights(&gradient);
-            let got = got.tensors();
-            assert_eq!(got.len(), case.gradients.len());
-            for (name, _, got) in got {
-                let want = &case.gradients[&name];
-                let scale = want.iter().fold(1.0f32, |a, b| a.max(b.abs()));
-                assert_eq!(got.len().div_ceil(all.every), want.len(), "{name}");
-                for (got, want) in got.iter().step_by(all.every).zip(want) {
-                    assert!(
-                        (got - want).abs() < 1e-4 * scale,
-                        "{isa:?} {name}: {got} for {want}"
-                    );
-                }
-            }
+            assert_pytorchs(&network, &gradient, &case.gradients, all.every);
         }
     }
 }
