@@ -1,5 +1,5 @@
-//! Products of matrices rounded to bf16, summed in f32, on the matrix tiles of AMX: for training, where a gradient is a
-//! sample anyway.
+//! Products of matrices rounded to bf16, summed in f32, on the matrix tiles of AMX or by AVX-512's dot products of pairs:
+//! for training, where a gradient is a sample anyway.
 //!
 //! A tile register holds sixteen rows of 64 bytes: of the left matrix sixteen rows and 32 steps of the depth, of the right
 //! one 32 steps and sixteen columns, two steps of a column side by side. One instruction adds the product of the two to
@@ -50,9 +50,17 @@ pub(crate) struct TransposedRows {
     depth: usize,
 }
 
-/// Whether the processor multiplies bf16 on tiles and the system lets this process use them.
+/// Whether the processor multiplies bf16, in one way or the other, and the system lets this process do so.
 pub(crate) fn is_permitted() -> bool {
-    TileRegisters::are_permitted(TileNumbers::Bf16)
+    TileRegisters::are_permitted(TileNumbers::Bf16) || has_dot_products()
+}
+
+/// Whether the processor adds the products of two pairs of bf16 to each of sixteen sums.
+fn has_dot_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 impl TilePanels {
@@ -285,10 +293,10 @@ fn blocks(
         return;
     }
     let mut sums = Sums([[[[0.0; TILE]; TILE]; 2]; 2]);
-    let registers = TileRegisters::configured(TileNumbers::Bf16);
+    let means = Means::best();
     for (block, right) in b.tiles.chunks_exact(2 * steps).enumerate() {
         for (first, left) in (0..rows).step_by(BLOCK).zip(left.chunks_exact(BLOCK * stride)) {
-            multiply(registers.as_ref(), left, right, &mut sums);
+            multiply(&means, left, right, &mut sums);
             for (r, row) in (first..rows.min(first + BLOCK)).enumerate() {
                 for (half, sums) in sums.0[r / TILE].iter().enumerate() {
                     let column = block * BLOCK + half * TILE;
@@ -301,55 +309,124 @@ fn blocks(
     }
 }
 
-/// The sums of 32 rows of pairs with a block of tiles; without registers by plain arithmetic.
-fn multiply(registers: Option<&TileRegisters>, left: &[Pair], right: &[Tile], sums: &mut Sums) {
+/// What blocks are multiplied with.
+enum Means {
+    Tiles(#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] TileRegisters),
+    #[cfg(target_arch = "x86_64")]
+    DotProducts,
+    Plain,
+}
+
+impl Means {
+    /// The quickest here.
+    fn best() -> Means {
+        if let Some(registers) = TileRegisters::configured(TileNumbers::Bf16) {
+            return Means::Tiles(registers);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if has_dot_products() {
+            return Means::DotProducts;
+        }
+        Means::Plain
+    }
+}
+
+/// The sums of 32 rows of pairs with a block of tiles.
+fn multiply(means: &Means, left: &[Pair], right: &[Tile], sums: &mut Sums) {
     let steps = right.len() / 2;
     assert!(steps > 0 && right.len() == 2 * steps && left.len() == BLOCK * steps * TILE);
-    #[cfg(target_arch = "x86_64")]
-    if registers.is_some() {
-        let stride = steps * STEP * 2;
-        // SAFETY: registers are configured on this thread, which they cannot leave; by the assertion `left` holds 32 rows
-        // of `stride` bytes and `right` `steps` times 2 KiB; what is written are the four tiles of `sums`, and no
-        // register that the compiler uses but those named.
-        unsafe {
-            std::arch::asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "2:",
-                "tileloadd tmm4, [{upper} + {stride}*1]",
-                "tileloadd tmm6, [{right} + {line}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{right} + {line}*1 + 1024]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{lower} + {stride}*1]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {upper}, 64",
-                "add {lower}, 64",
-                "add {right}, 2048",
-                "dec {count}",
-                "jnz 2b",
-                "tilestored [{sums} + {line}*1], tmm0",
-                "tilestored [{sums} + {line}*1 + 1024], tmm1",
-                "tilestored [{sums} + {line}*1 + 2048], tmm2",
-                "tilestored [{sums} + {line}*1 + 3072], tmm3",
-                upper = inout(reg) left.as_ptr() => _,
-                lower = inout(reg) left.as_ptr().add(TILE * steps * TILE) => _,
-                right = inout(reg) right.as_ptr() => _,
-                count = inout(reg) steps => _,
-                stride = in(reg) stride,
-                line = in(reg) LINE,
-                sums = in(reg) sums as *mut Sums,
-                options(nostack),
-            );
-        }
-        return;
+    match means {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: registers are configured on this thread, which they cannot leave; the lengths fit by the assertion.
+        Means::Tiles(_) => unsafe { multiply_on_tiles(left, right, sums) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this is chosen where the processor has the instructions; the lengths fit by the assertion.
+        Means::DotProducts => unsafe { multiply_by_dot_products(left, right, sums) },
+        #[cfg(not(target_arch = "x86_64"))]
+        Means::Tiles(_) => plain_multiply(left, right, sums),
+        Means::Plain => plain_multiply(left, right, sums),
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = registers;
-    plain_multiply(left, right, sums);
+}
+
+/// # Safety
+/// This thread's tile registers must be configured, `left` hold 32 rows of sixteen pairs for every two tiles of `right`.
+#[cfg(target_arch = "x86_64")]
+unsafe fn multiply_on_tiles(left: &[Pair], right: &[Tile], sums: &mut Sums) {
+    let steps = right.len() / 2;
+    let stride = steps * STEP * 2;
+    // SAFETY: `left` holds 32 rows of `stride` bytes and `right` `steps` times 2 KiB; what is written are the four tiles of
+    // `sums`, and no register that the compiler uses but those named.
+    unsafe {
+        std::arch::asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            "tileloadd tmm4, [{upper} + {stride}*1]",
+            "tileloadd tmm6, [{right} + {line}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{right} + {line}*1 + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{lower} + {stride}*1]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {upper}, 64",
+            "add {lower}, 64",
+            "add {right}, 2048",
+            "dec {count}",
+            "jnz 2b",
+            "tilestored [{sums} + {line}*1], tmm0",
+            "tilestored [{sums} + {line}*1 + 1024], tmm1",
+            "tilestored [{sums} + {line}*1 + 2048], tmm2",
+            "tilestored [{sums} + {line}*1 + 3072], tmm3",
+            upper = inout(reg) left.as_ptr() => _,
+            lower = inout(reg) left.as_ptr().add(TILE * steps * TILE) => _,
+            right = inout(reg) right.as_ptr() => _,
+            count = inout(reg) steps => _,
+            stride = in(reg) stride,
+            line = in(reg) LINE,
+            sums = in(reg) sums as *mut Sums,
+            options(nostack),
+        );
+    }
+}
+
+/// # Safety
+/// The processor must have the instructions, `left` hold 32 rows of sixteen pairs for every two tiles of `right`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn multiply_by_dot_products(left: &[Pair], right: &[Tile], sums: &mut Sums) {
+    use std::arch::x86_64::*;
+    /// Rows whose sums, two registers each, stay in registers.
+    const ROWS: usize = 8;
+    let stride = right.len() / 2 * TILE;
+    for (from, rows) in (0..BLOCK).step_by(ROWS).zip(left.chunks_exact(ROWS * stride)) {
+        let mut totals = [[_mm512_setzero_ps(); 2]; ROWS];
+        for (step, tiles) in right.as_chunks::<2>().0.iter().enumerate() {
+            for within in 0..TILE {
+                // SAFETY: a line of a tile is 64 bytes, aligned to as many.
+                let columns: [__m512bh; 2] = std::array::from_fn(|half| unsafe {
+                    std::mem::transmute(_mm512_load_si512((&raw const tiles[half].0[within]).cast()))
+                });
+                for (row, totals) in totals.iter_mut().enumerate() {
+                    // SAFETY: `rows` holds `ROWS` rows of `stride` pairs, `stride` being sixteen for every two tiles.
+                    let pair = unsafe { *rows.get_unchecked(row * stride + step * TILE + within) };
+                    // SAFETY: both are 64 bytes of which every pattern is valid.
+                    let pair: __m512bh = unsafe { std::mem::transmute(_mm512_set1_epi32(pair as i32)) };
+                    for (total, columns) in totals.iter_mut().zip(columns) {
+                        *total = _mm512_dpbf16_ps(*total, pair, columns);
+                    }
+                }
+            }
+        }
+        for (row, totals) in (from..).zip(totals) {
+            for (half, total) in totals.into_iter().enumerate() {
+                // SAFETY: sixteen sums are 64 bytes.
+                unsafe { _mm512_storeu_ps(sums.0[row / TILE][half][row % TILE].as_mut_ptr(), total) };
+            }
+        }
+    }
 }
 
 /// What the tiles compute, one product after another.
@@ -386,7 +463,7 @@ mod tests {
     #[test]
     fn products_of_whole_numbers_are_exact_whatever_the_shape() {
         if !is_permitted() {
-            eprintln!("no tiles for bf16 here: the plain twin is tested");
+            eprintln!("no products of bf16 here: the plain twin is tested");
         }
         let isa = Isa::detect();
         let shapes = [
@@ -469,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_rounded_to_the_nearest_and_tiles_agree_with_plain_arithmetic() {
+    fn numbers_are_rounded_to_the_nearest_and_all_means_agree_with_plain_arithmetic() {
         assert_eq!(pair(1.0, -2.0), 0xc000_3f80);
         assert_eq!(pair(1.003_906_3, 1.011_718_8), 0x3f82_3f80, "ties to even");
         assert!(f32::from_bits(pair(f32::NAN, 0.0) << 16).is_nan());
@@ -483,13 +560,20 @@ mod tests {
             *pairs = std::array::from_fn(|j| pair((i * j) as f32 * 0.01, (i as f32 - j as f32) * 0.1));
         }
         let zeros = || Sums([[[[0.0; TILE]; TILE]; 2]; 2]);
-        let (mut plain, mut tiles) = (zeros(), zeros());
-        plain_multiply(&left, &right, &mut plain);
-        let registers = TileRegisters::configured(TileNumbers::Bf16);
-        multiply(registers.as_ref(), &left, &right, &mut tiles);
         let flat = |sums: &Sums| sums.0.as_flattened().as_flattened().as_flattened().to_vec();
-        for (a, b) in flat(&plain).iter().zip(flat(&tiles)) {
-            assert!((a - b).abs() < 1e-3 * a.abs().max(1.0), "{a} {b}");
+        let mut plain = zeros();
+        plain_multiply(&left, &right, &mut plain);
+        let mut means = vec![Means::best()];
+        #[cfg(target_arch = "x86_64")]
+        if has_dot_products() {
+            means.push(Means::DotProducts);
+        }
+        for means in means {
+            let mut sums = zeros();
+            multiply(&means, &left, &right, &mut sums);
+            for (a, b) in flat(&plain).iter().zip(flat(&sums)) {
+                assert!((a - b).abs() < 1e-3 * a.abs().max(1.0), "{a} {b}");
+            }
         }
     }
 }

@@ -12,13 +12,13 @@ pub enum Precision {
     /// f32: the same result on every processor that fuses multiplications with additions.
     #[default]
     Single,
-    /// bf16 on the matrix tiles of processors that have them (AMX), which takes about half the time; f32 on others. The
-    /// result depends on which it was.
+    /// bf16 on processors that multiply it (on the matrix tiles of AMX, or by AVX-512's dot products), which takes about
+    /// half the time; f32 on others. The result depends on which it was.
     Half,
 }
 
 impl Precision {
-    /// Whether products go to the tiles.
+    /// Whether matrices are rounded to bf16 and multiplied as such.
     pub(crate) fn on_tiles(self) -> bool {
         self == Precision::Half && crate::encoder::tiles::is_permitted()
     }

@@ -155,7 +155,7 @@ pub enum NegativesName {
 pub enum PrecisionName {
     /// The same result on every processor with fused multiply-add
     F32,
-    /// On the matrix tiles of processors that have them (AMX), in about half the time; else as f32
+    /// Rounded to bf16, on processors that multiply it (AMX, AVX-512 BF16), in about half the time; else as f32
     Bf16,
 }
 
