@@ -58,7 +58,8 @@ pub(crate) fn is_permitted() -> bool {
 /// Whether the processor adds the products of two pairs of bf16 to each of sixteen sums.
 fn has_dot_products() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bf16");
+    return std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
