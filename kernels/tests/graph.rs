@@ -45,7 +45,7 @@ impl Bytes {
         Bytes(lines, sections.iter().map(Vec::len).collect())
     }
 
-    fn sections(&self) -> [&[u8]; 9] {
+    fn sections(&self) -> [&[u8]; 8] {
         std::array::from_fn(|number| {
             let lines = &self.0[number];
             let at = aligned_at(lines);
@@ -66,6 +66,10 @@ fn built(planes: &[Plane], options: &GraphOptions) -> Vec<Vec<u8>> {
         .collect()
 }
 
+fn paths() -> impl Iterator<Item = Instructions> {
+    Instructions::ALL.into_iter().filter(|path| path.is_available())
+}
+
 #[test]
 fn threads_and_instructions_change_nothing() {
     for (dimension, rows) in [(1, 40), (20, 900), (130, 700), (300, 500)] {
@@ -76,8 +80,10 @@ fn threads_and_instructions_change_nothing() {
             Plane::from_f32(b, dimension).unwrap(),
         ];
         let first = built(&planes, &GraphOptions::new());
-        let portable = GraphOptions::new().instructions(Instructions::Portable);
-        assert!(first == built(&planes, &portable), "dimension {dimension}");
+        for path in paths() {
+            let other = GraphOptions::new().instructions(path);
+            assert!(first == built(&planes, &other), "{path:?}, dimension {dimension}");
+        }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         assert!(first == pool.install(|| built(&planes, &GraphOptions::new())));
         let bytes = Bytes::of(&first);
@@ -93,14 +99,37 @@ fn threads_and_instructions_change_nothing() {
             let found = graph
                 .search(&sections, &planes, query, &search, &mut walk)
                 .unwrap();
-            let plain = search.instructions(Instructions::Portable);
+            for path in paths() {
+                let other = search.instructions(path);
+                let again = graph.search(&sections, &planes, query, &other, &mut walk);
+                assert_eq!(found, again.unwrap(), "{path:?}");
+            }
+        }
+        let queries = Numbers(3).vectors(21 * dimension);
+        let floors: Vec<f64> = (0..21).map(|at| f64::from(at % 3 - 1) * 0.5).collect();
+        let search = GraphSearch::new(5, 30);
+        let together = search.floors(&floors);
+        let together = graph
+            .search_batch(&sections, &planes, &queries, &together, &mut walk)
+            .unwrap();
+        for ((query, &floor), answer) in queries.chunks_exact(dimension).zip(&floors).zip(together) {
+            let alone = search.floor(floor);
+            let alone = graph.search(&sections, &planes, query, &alone, &mut walk);
             assert_eq!(
-                found,
-                graph
-                    .search(&sections, &planes, query, &plain, &mut walk)
-                    .unwrap()
+                answer.candidates,
+                alone.unwrap(),
+                "a batch is so many single searches"
             );
         }
+        let few = search.floors(&floors[1..]);
+        let refused = graph.search_batch(&sections, &planes, &queries, &few, &mut walk);
+        assert!(matches!(
+            refused,
+            Err(Error::FloorCount {
+                expected: 21,
+                got: 20
+            })
+        ));
     }
 }
 
@@ -160,7 +189,7 @@ fn damaged_bytes_are_refused_or_harmless() {
     let mut walk = Walk::new();
     for round in 0..600 {
         let mut bad = sound.clone();
-        let section = round % 9;
+        let section = round % sections.len();
         match numbers.next() % 4 {
             0 => {
                 let length = numbers.next() as usize % (bad[section].len() + 1);

@@ -214,7 +214,7 @@ impl Build<'_> {
                 None => built.section(section),
             })
             .collect();
-        let mut sections: [&[u8]; 9] = [&[]; 9];
+        let mut sections: [&[u8]; 8] = [&[]; 8];
         for ((to, small), section) in sections.iter_mut().zip(&small).zip(GraphSection::ALL) {
             *to = built.large(section).unwrap_or(small);
         }

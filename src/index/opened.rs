@@ -69,7 +69,7 @@ impl Indexed {
     }
 
     /// The graph's bytes, in the order in which the kernels take them.
-    pub fn sections(&self) -> stratal_storage::Result<[&[u8]; 9]> {
+    pub fn sections(&self) -> stratal_storage::Result<[&[u8]; 8]> {
         sections(&self.companion)
     }
 
@@ -79,15 +79,15 @@ impl Indexed {
     }
 }
 
-fn sections(companion: &Companion) -> stratal_storage::Result<[&[u8]; 9]> {
-    let mut sections: [&[u8]; 9] = [&[]; 9];
+fn sections(companion: &Companion) -> stratal_storage::Result<[&[u8]; 8]> {
+    let mut sections: [&[u8]; 8] = [&[]; 8];
     for (number, section) in sections.iter_mut().enumerate() {
         *section = companion.section(number as u32 + 1, 0)?;
     }
     Ok(sections)
 }
 
-const _: () = assert!(GraphSection::ALL.len() == 9 && CURVE == 10);
+const _: () = assert!(GraphSection::ALL.len() == 8 && CURVE == 9);
 
 impl Graphs {
     /// The graph of a segment, if there is one that can be used.

@@ -56,6 +56,11 @@ impl Instructions {
             && Instructions::Avx512Vnni.is_available()
     }
 
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx2(self) -> bool {
+        self != Instructions::Portable && Instructions::Avx2.is_available()
+    }
+
     /// The quickest set that this processor offers; found out once per process.
     pub fn best() -> Instructions {
         Kernels::best().instructions

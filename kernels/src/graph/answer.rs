@@ -2,13 +2,17 @@
 
 use std::cmp::Ordering;
 
-use super::basis::dot;
+use super::ask::{GraphAnswer, GraphSearch};
+use super::basis::{Turned, dot};
 use super::lanes::{Lanes, Portable};
 use super::links::Links;
-use super::search::Walker;
+use super::search::{Limits, Walker};
 use super::sections::{Graph, GraphSection};
-use crate::dispatch::{Kernels, prefetch};
+use crate::dispatch::{Kernels, prefetch, prefetch_line};
 use crate::{Candidate, Error, Instructions, Plane, TopK};
+
+/// Queries that are turned together.
+const TOGETHER: usize = 8;
 
 /// Standard deviations that an estimate is taken to be off at most: by the high halves, by both.
 const DOUBT: [f32; 2] = [4.0, 3.5];
@@ -16,85 +20,17 @@ const DOUBT: [f32; 2] = [4.0, 3.5];
 /// Rows fetched ahead of the one that is scored.
 const AHEAD: usize = 4;
 
-/// What is asked of a graph.
-#[derive(Clone, Copy)]
-pub struct GraphSearch<'a> {
-    k: usize,
-    width: usize,
-    floor: f64,
-    live: Option<(&'a [u64], usize)>,
-    layers: Option<&'a [u32]>,
-    order: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
-    instructions: Option<Instructions>,
-}
-
-impl<'a> GraphSearch<'a> {
-    /// The best `k` rows, by walks that keep the best `width` nodes: the wider, the surer and the slower.
-    pub fn new(k: usize, width: usize) -> Self {
-        GraphSearch {
-            k,
-            width: width.max(k).max(1),
-            floor: f64::NEG_INFINITY,
-            live: None,
-            layers: None,
-            order: &|a, b| a.cmp(&b),
-            instructions: None,
-        }
-    }
-
-    /// Only rows that score at least `floor`.
-    pub fn floor(mut self, floor: f64) -> Self {
-        self.floor = floor;
-        self
-    }
-
-    /// Only rows whose bit is set, as [`crate::Options::live`], and how many those are. Walks are made
-    /// wider by the share that is missing.
-    pub fn live(mut self, live: &'a [u64], count: usize) -> Self {
-        self.live = Some((live, count));
-        self
-    }
-
-    /// Only these layers of the graph's, ascending; the planes that are passed are theirs.
-    pub fn layers(mut self, layers: &'a [u32]) -> Self {
-        self.layers = Some(layers);
-        self
-    }
-
-    /// As [`crate::Options::order`].
-    pub fn order(mut self, order: &'a (dyn Fn(u32, u32) -> Ordering + Sync)) -> Self {
-        self.order = order;
-        self
-    }
-
-    /// Use these instructions, for tests. The answer is the same with all of them.
-    pub fn instructions(mut self, instructions: Instructions) -> Self {
-        self.instructions = Some(instructions);
-        self
-    }
-}
-
-impl std::fmt::Debug for GraphSearch<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GraphSearch")
-            .field("k", &self.k)
-            .field("width", &self.width)
-            .field("floor", &self.floor)
-            .field("layers", &self.layers)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The memory of a search, to be kept from one to the next: a byte a node, and a little more.
+/// The memory of a search, to be kept from one to the next: a bit a node, and a little more.
 #[derive(Debug)]
 pub struct Walk {
     walker: Walker,
-    unit: Vec<f32>,
+    /// What the last walk found, with estimates.
     nodes: Vec<(f32, u32)>,
+    /// `[TOGETHER, D]`, of length 1, and how long they were.
+    units: Vec<f32>,
+    lengths: Vec<f64>,
+    turned: Turned,
     scored: u64,
-    met: usize,
-    found: usize,
-    ended: bool,
 }
 
 impl Default for Walk {
@@ -108,12 +44,11 @@ impl Walk {
     pub fn new() -> Walk {
         Walk {
             walker: Walker::new(),
-            unit: Vec::new(),
             nodes: Vec::new(),
+            units: Vec::new(),
+            lengths: Vec::new(),
+            turned: Turned::default(),
             scored: 0,
-            met: 0,
-            found: 0,
-            ended: false,
         }
     }
 
@@ -122,17 +57,6 @@ impl Walk {
     pub fn counts(&self) -> [u64; 3] {
         [self.walker.read[0], self.walker.read[1], self.scored]
     }
-
-    /// How many nodes the last search kept, and how many of them live rows have: fewer than their share of
-    /// all, and live rows may have been missed, because they lie elsewhere than the query.
-    pub fn found(&self) -> [usize; 2] {
-        [self.met, self.found]
-    }
-
-    /// Whether the last search ended because nothing that is left could score enough.
-    pub fn ended_early(&self) -> bool {
-        self.ended
-    }
 }
 
 impl Graph {
@@ -140,29 +64,53 @@ impl Graph {
     /// `[n, D]`, the rows that the graph was built over); scores are exact, the choice of rows is not.
     ///
     /// # Errors
-    /// [`Error::PlaneDimension`], [`Error::PlaneRows`], [`Error::QueryLength`],
-    /// [`Error::QueryNotFinite`], [`Error::ZeroK`], [`Error::LiveMask`], and [`Error::GraphSection`] when
-    /// the sections are not those that it was opened with.
+    /// As [`Graph::search_batch`].
     pub fn search(
         &self,
-        sections: &[&[u8]; 9],
+        sections: &[&[u8]; 8],
         planes: &[Plane],
         query: &[f32],
         options: &GraphSearch,
         walk: &mut Walk,
     ) -> Result<Vec<Candidate>, Error> {
-        let dimension = self.basis.dimension;
-        let rows = crate::search::check_planes(planes, dimension)?;
-        if query.len() != dimension {
+        if query.len() != self.basis.dimension {
             return Err(Error::QueryLength {
                 row: 0,
-                expected: dimension,
+                expected: self.basis.dimension,
                 got: query.len(),
             });
         }
-        crate::search::check_queries(query, dimension)?;
+        let answers = self.search_batch(sections, planes, query, options, walk)?;
+        Ok(answers.into_iter().flat_map(|answer| answer.candidates).collect())
+    }
+
+    /// The same for each of `queries` `[q, D]`. Several at once take less time each.
+    ///
+    /// # Errors
+    /// [`Error::PlaneDimension`], [`Error::PlaneRows`], [`Error::QueryLength`],
+    /// [`Error::QueryNotFinite`], [`Error::ZeroK`], [`Error::LiveMask`], [`Error::FloorCount`], and
+    /// [`Error::GraphSection`] when the sections are not those that it was opened with.
+    pub fn search_batch(
+        &self,
+        sections: &[&[u8]; 8],
+        planes: &[Plane],
+        queries: &[f32],
+        options: &GraphSearch,
+        walk: &mut Walk,
+    ) -> Result<Vec<GraphAnswer>, Error> {
+        let dimension = self.basis.dimension;
+        let rows = crate::search::check_planes(planes, dimension)?;
+        crate::search::check_queries(queries, dimension)?;
         if options.k == 0 {
             return Err(Error::ZeroK);
+        }
+        if let Some(floors) = options.floors
+            && floors.len() != queries.len() / dimension
+        {
+            return Err(Error::FloorCount {
+                expected: queries.len() / dimension,
+                got: floors.len(),
+            });
         }
         if let Some((live, _)) = options.live
             && live.len() < rows.div_ceil(64)
@@ -193,26 +141,30 @@ impl Graph {
             graph: self,
             sections,
             planes,
-            query,
+            queries,
             layers,
             options,
             rows,
         };
         #[cfg(target_arch = "x86_64")]
-        if options.instructions.unwrap_or(Instructions::best()).has_vnni() {
+        match options.instructions.unwrap_or(Instructions::best()) {
             // SAFETY: the processor was asked.
-            return unsafe { answer_vnni(&ask, walk) };
+            set if set.has_vnni() => return unsafe { answers_vnni(&ask, walk) },
+            // SAFETY: as above.
+            set if set.has_avx2() => return unsafe { answers_avx2(&ask, walk) },
+            _ => {}
         }
         // SAFETY: plain Rust runs everywhere.
-        unsafe { answer::<Portable>(&ask, walk) }
+        unsafe { answers::<Portable>(&ask, walk) }
     }
 }
 
+/// What is asked for, checked.
 struct Ask<'a> {
     graph: &'a Graph,
-    sections: &'a [&'a [u8]; 9],
+    sections: &'a [&'a [u8]; 8],
     planes: &'a [Plane<'a>],
-    query: &'a [f32],
+    queries: &'a [f32],
     layers: &'a [u32],
     options: &'a GraphSearch<'a>,
     rows: usize,
@@ -220,153 +172,220 @@ struct Ask<'a> {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn answer_vnni(ask: &Ask, walk: &mut Walk) -> Result<Vec<Candidate>, Error> {
+unsafe fn answers_vnni(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswer>, Error> {
     // SAFETY: the caller has asked the processor.
-    unsafe { answer::<super::vnni::Vnni>(ask, walk) }
+    unsafe { answers::<super::vnni::Vnni>(ask, walk) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn answers_avx2(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswer>, Error> {
+    // SAFETY: the caller has asked the processor.
+    unsafe { answers::<super::avx2::Avx2>(ask, walk) }
 }
 
 /// # Safety
 /// The processor must have the instructions of `L`; what is asked must have been checked.
 #[inline(always)]
-unsafe fn answer<L: Lanes>(ask: &Ask, walk: &mut Walk) -> Result<Vec<Candidate>, Error> {
-    let Ask { graph, options, .. } = *ask;
-    let links = graph.links(ask.sections)?;
-    let order = |a: &u32, b: &u32| (options.order)(*a, *b).then_with(|| a.cmp(b));
-    let mut best = TopK::with_floor(options.k, options.floor, order);
-    let largest = ask.query.iter().fold(0f32, |most, value| most.max(value.abs()));
-    walk.unit.clear();
-    // By two steps, so that neither very long nor very short queries leave the range.
-    let scale = if largest > 0.0 {
-        1.0 / largest.max(f32::MIN_POSITIVE)
-    } else {
-        0.0
-    };
-    walk.unit.extend(ask.query.iter().map(|value| value * scale));
-    let length = dot(&walk.unit, &walk.unit).sqrt();
-    if length > 0.0 {
-        walk.unit.iter_mut().for_each(|value| *value /= length);
-    }
-    let length = f64::from(length) * f64::from(largest);
-    // SAFETY: the caller promises the instructions.
-    unsafe { walk.walker.query.set::<L>(&graph.basis, &walk.unit) };
-    (walk.met, walk.found, walk.ended) = (0, 0, false);
-    let width = match options.live {
-        None => options.width,
-        Some((_, 0)) => return Ok(Vec::new()),
-        Some((_, count)) => {
-            let more = options.width.saturating_mul(ask.rows) / count.min(ask.rows);
-            more.min(graph.nodes.max(1))
+unsafe fn answers<L: Lanes>(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswer>, Error> {
+    let dimension = ask.graph.basis.dimension;
+    let links = ask.graph.links(ask.sections)?;
+    let mut answers = Vec::with_capacity(ask.queries.len() / dimension);
+    for together in ask.queries.chunks(TOGETHER * dimension) {
+        set_units(together, dimension, &mut walk.units, &mut walk.lengths);
+        // SAFETY: the caller promises the instructions.
+        unsafe { ask.graph.basis.turn::<L>(&walk.units, &mut walk.turned) };
+        for (at, query) in together.chunks_exact(dimension).enumerate() {
+            let unit = &walk.units[at * dimension..][..dimension];
+            walk.walker.query.set(&ask.graph.basis, unit, walk.turned.of(at));
+            let floor = match ask.options.floors {
+                Some(floors) => floors[answers.len()],
+                None => ask.options.floor,
+            };
+            let length = walk.lengths[at];
+            // SAFETY: the caller promises the instructions; `links` has checked the lengths.
+            answers.push(unsafe { answer::<L>(ask, &links, query, length, floor, walk) });
         }
-    };
-    for shell in &graph.shells {
-        // The same slack as for a score: norms are rounded up.
-        if f64::from(shell.norm) * length < best.floor() {
-            walk.ended = true;
-            break;
-        }
-        // SAFETY: the caller promises the instructions; `links` has checked the lengths.
-        unsafe { walk.walker.walk::<L>(&links, shell, width, ask.layers) };
-        let per_score = f64::from(shell.norm) * length;
-        // SAFETY: as above.
-        unsafe { score::<L, _>(ask, &links, walk, per_score, &mut best) };
     }
-    Ok(best
-        .into_sorted()
-        .into_iter()
-        .map(|(score, row)| Candidate { row, score })
-        .collect())
+    Ok(answers)
 }
 
-/// Scores what the last walk found.
+/// Queries of length 1, and how long they were.
+fn set_units(queries: &[f32], dimension: usize, units: &mut Vec<f32>, lengths: &mut Vec<f64>) {
+    units.clear();
+    lengths.clear();
+    for query in queries.chunks_exact(dimension) {
+        let largest = query.iter().fold(0f32, |most, value| most.max(value.abs()));
+        // By two steps, so that neither very long nor very short queries leave the range.
+        let scale = if largest > 0.0 {
+            1.0 / largest.max(f32::MIN_POSITIVE)
+        } else {
+            0.0
+        };
+        let from = units.len();
+        units.extend(query.iter().map(|value| value * scale));
+        let unit = &mut units[from..];
+        let length = dot(unit, unit).sqrt();
+        if length > 0.0 {
+            unit.iter_mut().for_each(|value| *value /= length);
+        }
+        lengths.push(f64::from(length) * f64::from(largest));
+    }
+}
+
+/// Answers `query`, which the walker has been given and which is `length` long.
 ///
 /// # Safety
-/// As [`answer`].
+/// The processor must have the instructions of `L`; what is asked must have been checked.
 #[inline(always)]
-unsafe fn score<L: Lanes, F: Fn(&u32, &u32) -> Ordering>(
+unsafe fn answer<L: Lanes>(
     ask: &Ask,
     links: &Links,
+    query: &[f32],
+    length: f64,
+    floor: f64,
     walk: &mut Walk,
-    per_score: f64,
-    best: &mut TopK<u32, F>,
-) {
-    let kernels = Kernels::best();
-    let is_live = |row: u32| match ask.options.live {
-        None => (row as usize) < ask.rows,
-        Some((live, _)) => (row as usize) < ask.rows && live[row as usize / 64] >> (row % 64) & 1 == 1,
+) -> GraphAnswer {
+    let Ask { graph, options, .. } = *ask;
+    let mut answer = GraphAnswer::default();
+    // As many more as are not alive.
+    let more = |count: usize| match options.live {
+        None => count,
+        Some((_, live)) => count.saturating_mul(ask.rows) / live.clamp(1, ask.rows),
     };
-    let Walk { walker, nodes, .. } = walk;
-    nodes.clear();
-    let twins = &ask.graph.twins;
-    let twins_of = |node: u32| {
+    if let Some((_, 0)) = options.live {
+        return answer;
+    }
+    let width = more(options.width).min(graph.nodes.max(1));
+    let limits = Limits {
+        width,
+        rank: more(options.k),
+        reach: if width < graph.nodes {
+            options.reach
+        } else {
+            f32::INFINITY
+        },
+    };
+    let order = |a: &u32, b: &u32| (options.order)(*a, *b).then_with(|| a.cmp(b));
+    let mut best = TopK::with_floor(options.k, floor, order);
+    for shell in &graph.shells {
+        // The same slack as for a score: norms are rounded up.
+        let per_score = f64::from(shell.norm) * length;
+        if per_score < best.floor() {
+            answer.ended_early = true;
+            break;
+        }
+        // SAFETY: the caller promises the instructions and the lengths.
+        unsafe { walk.walker.walk::<L>(links, shell, &limits, ask.layers) };
+        answer.kept += walk.walker.found().len();
+        answer.live += walk.gather(ask, links, (best.floor() / per_score) as f32);
+        // SAFETY: as above.
+        unsafe { walk.refine::<L>(ask, links) };
+        walk.score(ask, query, per_score, &mut best);
+    }
+    let candidate = |(score, row)| Candidate { row, score };
+    answer.candidates = best.into_sorted().into_iter().map(candidate).collect();
+    answer
+}
+
+impl Walk {
+    /// What the last walk found that can be among the best; returns how many nodes with live rows it found.
+    fn gather(&mut self, ask: &Ask, links: &Links, floor: f32) -> usize {
+        self.nodes.clear();
+        // Where all are alive their rows, a line of memory each, need not be known.
+        let is_wanted = |&(_, node): &(f32, u32)| {
+            ask.options.live.is_none() || ask.rows_of(node).any(|row| ask.is_live(row))
+        };
+        self.nodes.extend(self.walker.found().filter(is_wanted));
+        let wanted = self.nodes.len();
+        // Those that the high halves leave: the k-th estimate, with doubt.
+        let last = self.nodes.get(ask.options.k - 1);
+        let last = last.map_or(f32::NEG_INFINITY, |&(estimate, _)| estimate);
+        let bar = last.max(floor) - DOUBT[0] * self.walker.query.errors[0];
+        let left = self.nodes.partition_point(|&(estimate, _)| estimate >= bar);
+        self.nodes.truncate(left);
+        for &(_, node) in &self.nodes {
+            prefetch_line(Graph::row_bytes(ask.sections, node).as_ptr());
+            for &layer in ask.layers {
+                links.fetch_whole(node as usize * links.layers + layer as usize);
+            }
+        }
+        wanted
+    }
+
+    /// Puts what was gathered in the order of finer estimates.
+    ///
+    /// # Safety
+    /// The processor must have the instructions of `L`; `links` must be the graph's.
+    #[inline(always)]
+    unsafe fn refine<L: Lanes>(&mut self, ask: &Ask, links: &Links) {
+        for (estimate, node) in &mut self.nodes {
+            let mut finest = f32::NEG_INFINITY;
+            for &layer in ask.layers {
+                let vector = *node as usize * links.layers + layer as usize;
+                // SAFETY: the caller promises the instructions; a walk finds nodes that exist.
+                finest = finest.max(unsafe { self.walker.both::<L>(links, vector) });
+            }
+            *estimate = finest;
+        }
+        let descending = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        self.nodes.sort_unstable_by(descending);
+    }
+
+    /// Scores what can be among the best from the stored vectors.
+    fn score<F: Fn(&u32, &u32) -> Ordering>(
+        &mut self,
+        ask: &Ask,
+        query: &[f32],
+        per_score: f64,
+        best: &mut TopK<u32, F>,
+    ) {
+        let kernels = Kernels::best();
+        let doubt = DOUBT[1] * self.walker.query.errors[1];
+        for &(_, node) in self.nodes.iter().take(AHEAD) {
+            ask.fetch(node);
+        }
+        for at in 0..self.nodes.len() {
+            let (estimate, node) = self.nodes[at];
+            if f64::from(estimate + doubt) * per_score < best.floor() {
+                break;
+            }
+            if let Some(&(_, next)) = self.nodes.get(at + AHEAD) {
+                ask.fetch(next);
+            }
+            for row in ask.rows_of(node).filter(|&row| ask.is_live(row)) {
+                let mut score = f64::NAN;
+                for plane in ask.planes {
+                    score = score.max(kernels.exact(plane.element(), plane.row_bytes(row as usize), query));
+                }
+                self.scored += 1;
+                best.push(score, row);
+            }
+        }
+    }
+}
+
+impl Ask<'_> {
+    fn is_live(&self, row: u32) -> bool {
+        let is_set = |(live, _): (&[u64], usize)| live[row as usize / 64] >> (row % 64) & 1 == 1;
+        (row as usize) < self.rows && self.options.live.is_none_or(is_set)
+    }
+
+    /// The rows of a node: rows with equal vectors are one.
+    fn rows_of(&self, node: u32) -> impl Iterator<Item = u32> {
+        let twins = &self.graph.twins;
         let from = twins.partition_point(|&[of, _]| of < node);
-        twins[from..]
-            .iter()
-            .take_while(move |&&[of, _]| of == node)
-            .map(|&[_, row]| row)
-    };
-    nodes.extend(
-        walker
-            .found()
-            .filter(|&(_, node)| is_live(Graph::row(ask.sections, node)) || twins_of(node).any(is_live)),
-    );
-    walk.met += walker.found().len();
-    walk.found += nodes.len();
-    let doubts: [f32; 2] = std::array::from_fn(|at| DOUBT[at] * walker.query.errors[at]);
-    // Those that the high halves leave: the k-th estimate, with doubt on both sides.
-    let last = nodes
-        .get(ask.options.k - 1)
-        .map_or(f32::NEG_INFINITY, |&(estimate, _)| estimate);
-    let floor = (best.floor() / per_score) as f32;
-    let bar = (last - 1.5 * doubts[0]).max(floor - doubts[0]);
-    let left = nodes.partition_point(|&(estimate, _)| estimate >= bar);
-    nodes.truncate(left);
-    for &(_, node) in &*nodes {
-        for &layer in ask.layers {
-            let vector = node as usize * links.layers + layer as usize;
-            links.fetch_rest(vector);
-            links.fetch_low(vector);
-        }
+        let twins = twins[from..].iter().take_while(move |&&[of, _]| of == node);
+        std::iter::once(Graph::row(self.sections, node)).chain(twins.map(|&[_, row]| row))
     }
-    for (estimate, node) in &mut *nodes {
-        let mut finest = f32::NEG_INFINITY;
-        for &layer in ask.layers {
-            let vector = *node as usize * links.layers + layer as usize;
-            // SAFETY: the caller promises the instructions; the walk gives nodes that exist.
-            finest = finest.max(unsafe { walker.both::<L>(links, vector) });
-        }
-        *estimate = finest;
-    }
-    nodes.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let fetch = |row: u32| {
-        if is_live(row) {
-            for plane in ask.planes {
+
+    /// Fetches the vectors of a node.
+    fn fetch(&self, node: u32) {
+        let row = Graph::row(self.sections, node);
+        if self.is_live(row) {
+            for plane in self.planes {
                 prefetch(plane.row_bytes(row as usize));
             }
         }
-    };
-    for &(_, node) in nodes.iter().take(AHEAD) {
-        fetch(Graph::row(ask.sections, node));
-    }
-    for at in 0..nodes.len() {
-        let (estimate, node) = nodes[at];
-        if f64::from(estimate + doubts[1]) * per_score < best.floor() {
-            break;
-        }
-        if let Some(&(_, next)) = nodes.get(at + AHEAD) {
-            fetch(Graph::row(ask.sections, next));
-        }
-        let mut offer = |row: u32| {
-            if !is_live(row) {
-                return;
-            }
-            let mut score = f64::NAN;
-            for plane in ask.planes {
-                score = score.max(kernels.exact(plane.element(), plane.row_bytes(row as usize), ask.query));
-            }
-            walk.scored += 1;
-            best.push(score, row);
-        };
-        offer(Graph::row(ask.sections, node));
-        twins_of(node).for_each(&mut offer);
     }
 }

@@ -57,6 +57,24 @@ pub(super) struct Basis {
     sums: Vec<i32>,
 }
 
+/// Vectors as [`Basis::turn`] gives them.
+#[derive(Debug, Default)]
+pub(super) struct Turned {
+    numbers: Vec<i32>,
+    stride: usize,
+    scales: Vec<f32>,
+    rounded: Vec<i8>,
+}
+
+impl Turned {
+    /// A vector's numbers `[D]` and up to 15 more, and their scale.
+    #[inline(always)]
+    pub fn of(&self, vector: usize) -> (&[i32], f32) {
+        let numbers = &self.numbers[vector * self.stride..][..self.stride];
+        (numbers, self.scales[vector])
+    }
+}
+
 impl Basis {
     /// The basis for a sample `[s, dimension]`.
     pub fn of(sample: &[f32], dimension: usize) -> Basis {
@@ -165,38 +183,58 @@ impl Basis {
         }
     }
 
-    /// Turns `vector` into small integers, `out` `[D]` and up to 15 more; component `i` stands for
-    /// `out[i] · units[i]` times the number returned.
+    /// Lines of a vector beside its head: those of the high halves, and all of the low ones.
+    #[inline(always)]
+    pub fn rest(&self) -> usize {
+        2 * self.lines - self.head
+    }
+
+    /// Turns `vectors` `[n, D]` into small integers: component `i` of a vector stands for `turned.of(vector)[i] · units[i]`
+    /// times its scale. Several at once share the reading of the matrix.
     ///
     /// # Safety
     /// The processor must have the instructions of `L`.
     #[inline(always)]
-    pub unsafe fn turn<L: Lanes>(&self, vector: &[f32], rounded: &mut Vec<i8>, out: &mut Vec<i32>) -> f32 {
-        let largest = vector.iter().fold(0f32, |most, value| most.max(value.abs()));
-        let unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
-        if !self.order.is_empty() {
-            let inverse = 32_767.0 / (unit * 127.0);
-            out.clear();
-            out.extend(
-                self.order
-                    .iter()
-                    .map(|&at| (vector[at as usize] * inverse).round_ties_even() as i32),
-            );
-            return unit * 127.0 / 32_767.0;
+    pub unsafe fn turn<L: Lanes>(&self, vectors: &[f32], turned: &mut Turned) {
+        let vectors = vectors.chunks_exact(self.dimension);
+        turned.stride = self.dimension.next_multiple_of(LANES);
+        turned.numbers.resize(vectors.len() * turned.stride, 0);
+        turned.scales.clear();
+        turned.rounded.clear();
+        turned.rounded.resize(vectors.len() * self.width, 0);
+        let numbers = turned.numbers.chunks_exact_mut(turned.stride);
+        for ((vector, rounded), numbers) in vectors
+            .zip(turned.rounded.chunks_exact_mut(self.width))
+            .zip(numbers)
+        {
+            let largest = vector.iter().fold(0f32, |most, value| most.max(value.abs()));
+            let unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            if self.order.is_empty() {
+                let inverse = 1.0 / unit;
+                for (rounded, value) in rounded.iter_mut().zip(vector) {
+                    *rounded = (value * inverse).round_ties_even() as i8;
+                }
+                turned.scales.push(unit);
+            } else {
+                let inverse = 32_767.0 / (unit * 127.0);
+                for (number, &at) in numbers.iter_mut().zip(&self.order) {
+                    *number = (vector[at as usize] * inverse).round_ties_even() as i32;
+                }
+                turned.scales.push(unit * 127.0 / 32_767.0);
+            }
         }
-        let inverse = 1.0 / unit;
-        rounded.clear();
-        rounded.extend(
-            vector
-                .iter()
-                .map(|value| (value * inverse).round_ties_even() as i8),
-        );
-        rounded.resize(self.width, 0);
-        out.resize(self.sums.len(), 0);
-        // SAFETY: the caller promises the instructions; the matrix is `width` wide and has `D` columns.
-        unsafe { L::products(rounded, self.width, &self.blocks, &self.sums, out) };
-        out.truncate(self.dimension.next_multiple_of(LANES));
-        unit
+        if self.order.is_empty() {
+            // SAFETY: the caller promises the instructions; the matrix is `width` wide and has `D` columns.
+            unsafe {
+                L::products(
+                    &turned.rounded,
+                    self.width,
+                    &self.blocks,
+                    &self.sums,
+                    &mut turned.numbers,
+                );
+            }
+        }
     }
 }
 

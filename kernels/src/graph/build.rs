@@ -7,7 +7,7 @@ use super::link::{self, Edges};
 use super::links::{DEGREE, Links, NONE, Shell};
 use super::points::{Points, Source};
 use super::progress::Progress;
-use super::search::Walker;
+use super::search::{Limits, Walker};
 use super::{BuiltGraph, GraphOptions};
 use crate::dispatch::Kernels;
 use crate::{Error, Plane};
@@ -163,7 +163,6 @@ unsafe fn refine<L: Lanes>(
         layers: points.layers,
         first: &points.first,
         rest: &points.rest,
-        low: &points.low,
         neighbours: edges,
     };
     let all: Vec<u32> = (0..points.layers as u32).collect();
@@ -186,7 +185,7 @@ unsafe fn refine<L: Lanes>(
             points.turned(document * points.layers + layer, &mut turned);
             walker.query.set_turned(basis, &turned);
             // SAFETY: the caller promises the instructions; the links are of one graph.
-            unsafe { walker.walk::<L>(&links, shell, REFINING, &all) };
+            unsafe { walker.walk::<L>(&links, shell, &Limits::width(REFINING), &all) };
             others.extend(&walker.trail);
             others.extend(walker.found().map(|(_, node)| node));
         }
@@ -277,8 +276,7 @@ fn numbered(
     };
     let layers = points.layers;
     let first = moved(&mut points.first, layers * basis.head);
-    let rest = moved(&mut points.rest, layers * (basis.lines - basis.head));
-    let low = moved(&mut points.low, layers * basis.lines);
+    let rest = moved(&mut points.rest, layers * basis.rest());
     let rows: Vec<u32> = order.iter().map(|&old| sources[old as usize].row).collect();
     let mut nodes: Vec<[u32; 2]> = rows
         .iter()
@@ -303,6 +301,5 @@ fn numbered(
         neighbours,
         first,
         rest,
-        low,
     }
 }

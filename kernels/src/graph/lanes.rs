@@ -38,7 +38,7 @@ pub(super) trait Lanes {
     unsafe fn reaching(sums: &[i32; LANES], scale: f32, bar: f32) -> u32;
 
     /// Puts those of `nodes` that are below `count` and have no bit in `seen` into the front of `out`; returns how
-    /// many those are. What `out` holds behind them is below `count` if it was.
+    /// many those are. What `out` holds behind them is below `count` if it was, or 0.
     ///
     /// # Safety
     /// The processor must have the instructions, and `seen` hold a bit for each number below `count`, which is at

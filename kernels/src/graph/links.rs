@@ -29,10 +29,8 @@ pub(super) struct Links<'a> {
     pub layers: usize,
     /// `[nodes, layers, head]` the lines that a walk reads.
     pub first: &'a [Line],
-    /// `[nodes, layers, lines − head]` the other lines.
+    /// `[nodes, layers, lines − head + lines]` the other lines, and the low halves.
     pub rest: &'a [Line],
-    /// `[nodes, layers, lines]` the low halves.
-    pub low: &'a [Line],
     /// `[nodes, DEGREE]`, filled up with [`NONE`].
     pub neighbours: &'a [u32],
 }
@@ -49,10 +47,11 @@ impl Links<'_> {
         &self.first[vector * self.basis.head..][..self.basis.head]
     }
 
+    /// What is beside the head: the other lines of the high halves, and the low halves.
     #[inline(always)]
-    pub fn rest_of(&self, vector: usize) -> &[Line] {
-        let rest = self.basis.lines - self.basis.head;
-        &self.rest[vector * rest..][..rest]
+    pub fn rest_of(&self, vector: usize) -> (&[Line], &[Line]) {
+        let rest = self.basis.rest();
+        self.rest[vector * rest..][..rest].split_at(self.basis.lines - self.basis.head)
     }
 
     #[inline(always)]
@@ -81,19 +80,22 @@ impl Links<'_> {
         }
     }
 
+    /// The other lines of the high halves.
     #[inline(always)]
-    pub fn fetch_low(&self, vector: usize) {
-        let lines = self.basis.lines;
-        for line in 0..lines.min(4) {
-            prefetch(self.low, vector * lines + line);
-        }
+    pub fn fetch_rest(&self, vector: usize) {
+        self.fetch_beside(vector, self.basis.lines - self.basis.head);
+    }
+
+    /// Those and the low halves.
+    #[inline(always)]
+    pub fn fetch_whole(&self, vector: usize) {
+        self.fetch_beside(vector, self.basis.rest());
     }
 
     #[inline(always)]
-    pub fn fetch_rest(&self, vector: usize) {
-        let rest = self.basis.lines - self.basis.head;
-        for line in 0..rest.min(4) {
-            prefetch(self.rest, vector * rest + line);
+    fn fetch_beside(&self, vector: usize, lines: usize) {
+        for line in 0..lines.min(8) {
+            prefetch(self.rest, vector * self.basis.rest() + line);
         }
     }
 }

@@ -15,6 +15,9 @@
 //! [`BuiltGraph`] makes them, [`Graph`] reads them.
 
 mod answer;
+mod ask;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod basis;
 mod build;
 mod lanes;
@@ -30,5 +33,6 @@ mod twins;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
-pub use answer::{GraphSearch, Walk};
+pub use answer::Walk;
+pub use ask::{GraphAnswer, GraphSearch};
 pub use sections::{BuiltGraph, Graph, GraphOptions, GraphSection};

@@ -3,7 +3,7 @@
 use rayon::iter::ParallelIterator;
 use rayon::slice::ParallelSlice;
 
-use super::basis::{Basis, STEP};
+use super::basis::{Basis, STEP, Turned};
 use super::lanes::{LINE_DIMENSION, Lanes, Line};
 use crate::Plane;
 use crate::dispatch::Kernels;
@@ -22,11 +22,10 @@ pub(super) struct Points {
     more: Vec<f32>,
     /// What a step of the code stands for.
     unit: f32,
-    /// The codes that a walk reads: `[points, head]` lines and `[points, lines − head]` others.
+    /// The codes that a walk reads: `[points, head]` lines; and `[points, lines − head + lines]`, the others and four
+    /// bits more of each component.
     pub first: Vec<Line>,
     pub rest: Vec<Line>,
-    /// `[points, lines]`: four bits more of each component.
-    pub low: Vec<Line>,
 }
 
 /// A document to code: its row in the planes, and the norm of its shell.
@@ -60,8 +59,7 @@ impl Points {
         let count = sources.len() * planes.len();
         all.lines.reserve_exact(count * basis.width / 64);
         all.first.reserve_exact(count * basis.head);
-        all.rest.reserve_exact(count * (basis.lines - basis.head));
-        all.low.reserve_exact(count * basis.lines);
+        all.rest.reserve_exact(count * basis.rest());
         for sources in sources.chunks(TASK * TASKS) {
             let tasks: Vec<Points> = sources
                 .par_chunks(TASK)
@@ -77,7 +75,6 @@ impl Points {
                 all.more.append(&mut task.more);
                 all.first.append(&mut task.first);
                 all.rest.append(&mut task.rest);
-                all.low.append(&mut task.low);
             }
         }
         all
@@ -91,7 +88,7 @@ impl Points {
         let mut task = Points::default();
         let dimension = basis.dimension;
         let mut vector = vec![0f32; dimension];
-        let (mut rounded, mut turned) = (Vec::new(), Vec::new());
+        let mut turned = Turned::default();
         let mut eight = vec![0i8; basis.width];
         let mut high = vec![Line([0; 64]); basis.lines];
         let mut low = high.clone();
@@ -106,10 +103,11 @@ impl Points {
                     *value = full - mean;
                 }
                 // SAFETY: the caller promises the instructions.
-                let scale = unsafe { basis.turn::<L>(&vector, &mut rounded, &mut turned) };
+                unsafe { basis.turn::<L>(&vector, &mut turned) };
+                let (numbers, scale) = turned.of(0);
                 high.fill(Line([0; 64]));
                 low.fill(Line([0; 64]));
-                for (i, (&value, row)) in turned[..dimension].iter().zip(&basis.units).enumerate() {
+                for (i, (&value, row)) in numbers[..dimension].iter().zip(&basis.units).enumerate() {
                     let value = value as f32 * scale * row;
                     eight[i] = (value / unit).round_ties_even().clamp(-127.0, 127.0) as i8;
                     let step = basis.steps[i];
@@ -143,7 +141,7 @@ impl Points {
                 task.more.push(more);
                 task.first.extend_from_slice(&high[..basis.head]);
                 task.rest.extend_from_slice(&high[basis.head..]);
-                task.low.extend_from_slice(&low);
+                task.rest.extend_from_slice(&low);
             }
         }
         task

@@ -1,7 +1,7 @@
 //! A query as the codes of a graph are read with.
 
 use super::basis::{Basis, STEP, dot};
-use super::lanes::{HEAD, LINE_DIMENSION, Lanes};
+use super::lanes::{HEAD, LINE_DIMENSION};
 
 /// The part of a query that heads are multiplied with: small integers on cache lines of their own.
 #[derive(Debug, Clone)]
@@ -31,8 +31,6 @@ pub(crate) struct CodedQuery {
     pub margin: f32,
     /// One standard deviation of an estimate about the true score: a walk's, and by both halves.
     pub errors: [f32; 2],
-    asked: Vec<i8>,
-    turned: Vec<i32>,
     weighted: Vec<f32>,
 }
 
@@ -47,26 +45,19 @@ impl CodedQuery {
             low_base: 0.0,
             margin: 0.0,
             errors: [0.0; 2],
-            asked: Vec::new(),
-            turned: Vec::new(),
             weighted: Vec::new(),
         }
     }
 
-    /// Turns and codes `query`.
-    ///
-    /// # Safety
-    /// The processor must have the instructions of `L`.
+    /// Codes `query`, of which the basis has made these numbers with this scale.
     #[inline(always)]
-    pub unsafe fn set<L: Lanes>(&mut self, basis: &Basis, query: &[f32]) {
-        // SAFETY: the caller promises the instructions.
-        let unit = unsafe { basis.turn::<L>(query, &mut self.asked, &mut self.turned) };
+    pub fn set(&mut self, basis: &Basis, query: &[f32], (numbers, scale): (&[i32], f32)) {
         self.weighted.clear();
         self.weighted.extend(
-            self.turned[..basis.dimension]
+            numbers
                 .iter()
                 .zip(basis.units.iter().zip(&basis.steps))
-                .map(|(&turned, (row, step))| turned as f32 * unit * row * step),
+                .map(|(&number, (row, step))| number as f32 * scale * row * step),
         );
         self.weigh(basis, dot(query, &basis.mean));
     }

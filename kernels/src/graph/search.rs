@@ -20,6 +20,28 @@ pub(super) struct Walker {
     pub read: [u64; 2],
 }
 
+/// When a walk ends, and what it keeps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Nodes that are kept at most.
+    pub width: usize,
+    /// Nodes that are asked for: the last of them is what others must come near to.
+    pub rank: usize,
+    /// How near: nodes further from the query than so many times that one are neither kept nor left.
+    pub reach: f32,
+}
+
+impl Limits {
+    /// The best `width` nodes, however far apart they are.
+    pub fn width(width: usize) -> Limits {
+        Limits {
+            width,
+            rank: width,
+            reach: f32::INFINITY,
+        }
+    }
+}
+
 /// Nodes that are being fetched.
 #[derive(Clone, Copy)]
 struct Fresh {
@@ -34,6 +56,9 @@ const SOON: usize = 3;
 const STRETCH: usize = 32;
 
 const LEFT: u64 = 1;
+
+/// Distances shorter than so many standard deviations of an estimate are taken to be as long.
+const ERRORS: f32 = 16.0;
 
 fn key(score: f32, node: u32) -> u64 {
     let bits = score.to_bits();
@@ -72,8 +97,10 @@ impl Walker {
         self.beam.iter().map(|&key| (score_of(key), node_of(key)))
     }
 
-    /// Walks `shell` with a beam of `width` nodes, comparing the query with the vectors `layers`. The
-    /// estimates are over the shell's norm.
+    /// Walks `shell`, comparing the query with the vectors `layers`. The estimates are over the shell's norm.
+    ///
+    /// It goes on for as long as there is a node to leave that is hardly further away than the last one that is asked
+    /// for: an easy question ends early, and a hard one gets what it needs (as in arXiv 2505.15636).
     ///
     /// While the neighbours of one node are compared, those of the next are on their way: a node is
     /// chosen before what the last one led to is known.
@@ -81,7 +108,7 @@ impl Walker {
     /// # Safety
     /// The processor must have the instructions of `L`; `first` and `rest` must be as long as `neighbours` asks for.
     #[inline(always)]
-    pub unsafe fn walk<L: Lanes>(&mut self, links: &Links, shell: &Shell, width: usize, layers: &[u32]) {
+    pub unsafe fn walk<L: Lanes>(&mut self, links: &Links, shell: &Shell, limits: &Limits, layers: &[u32]) {
         self.beam.clear();
         self.trail.clear();
         let nodes = links.neighbours.len() / DEGREE;
@@ -99,7 +126,7 @@ impl Walker {
                 self.met.push(node);
             }
             // SAFETY: entries are nodes of the graph.
-            unsafe { self.enter::<L>(links, &waiting, width, layers, 0) };
+            unsafe { self.enter::<L>(links, &waiting, limits, layers, 0) };
         }
         waiting.count = 0;
         let mut at = 0;
@@ -107,16 +134,21 @@ impl Walker {
             while at < self.beam.len() && self.beam[at] & LEFT != 0 {
                 at += 1;
             }
-            let next = (at < self.beam.len()).then(|| {
-                self.beam[at] |= LEFT;
-                node_of(self.beam[at])
-            });
+            let bar = self.bar(limits);
+            let next = self
+                .beam
+                .get_mut(at)
+                .filter(|key| score_of(**key) >= bar)
+                .map(|key| {
+                    *key |= LEFT;
+                    node_of(*key)
+                });
             let Some(node) = next else {
                 if waiting.count == 0 {
                     break;
                 }
                 // SAFETY: what waits are nodes of the graph.
-                at = at.min(unsafe { self.enter::<L>(links, &waiting, width, layers, at) });
+                at = at.min(unsafe { self.enter::<L>(links, &waiting, limits, layers, at) });
                 waiting.count = 0;
                 continue;
             };
@@ -130,9 +162,20 @@ impl Walker {
             let fresh = unsafe { self.fresh::<L>(links, node) };
             links.fetch_heads(&fresh.nodes[..fresh.count], layers);
             // SAFETY: what waits are nodes of the graph.
-            at = at.min(unsafe { self.enter::<L>(links, &waiting, width, layers, at) });
+            at = at.min(unsafe { self.enter::<L>(links, &waiting, limits, layers, at) });
             waiting = fresh;
         }
+    }
+
+    /// The score that a node must have to be near enough.
+    #[inline(always)]
+    fn bar(&self, limits: &Limits) -> f32 {
+        let Some(&last) = self.beam.get(limits.rank - 1) else {
+            return f32::NEG_INFINITY;
+        };
+        let last = score_of(last);
+        let distance = (1.0 - last).max(ERRORS * self.query.errors[0]);
+        last - (limits.reach - 1.0) * distance
     }
 
     /// Nothing has been seen.
@@ -184,7 +227,7 @@ impl Walker {
         &mut self,
         links: &Links,
         fresh: &Fresh,
-        width: usize,
+        limits: &Limits,
         layers: &[u32],
         near: usize,
     ) -> usize {
@@ -199,7 +242,7 @@ impl Walker {
                     best = best.max(unsafe { self.whole::<L>(links, vector) });
                 }
                 // SAFETY: the caller promises the instructions.
-                changed = changed.min(unsafe { self.offer::<L>(links, best, node, width, near) });
+                changed = changed.min(unsafe { self.offer::<L>(links, best, node, limits.width, near) });
             }
             return changed;
         }
@@ -223,11 +266,10 @@ impl Walker {
             // SAFETY: the nodes exist, and so do their layers.
             let sums = unsafe { L::heads(links.first, links.basis.head, &at, &self.query.head) };
             self.read[0] += filled as u64;
-            let worst = if self.beam.len() < width {
-                f32::NEG_INFINITY
-            } else {
-                self.beam.last().map_or(f32::NEG_INFINITY, |&key| score_of(key))
-            };
+            let mut worst = self.bar(limits);
+            if self.beam.len() >= limits.width {
+                worst = worst.max(self.beam.last().map_or(f32::NEG_INFINITY, |&key| score_of(key)));
+            }
             let bar = if links.basis.head_suffices {
                 worst - self.query.head_base
             } else {
@@ -254,7 +296,8 @@ impl Walker {
                     mask &= !(1 << lane);
                 }
                 // SAFETY: the caller promises the instructions.
-                changed = changed.min(unsafe { self.offer::<L>(links, best, batch[index], width, near) });
+                changed =
+                    changed.min(unsafe { self.offer::<L>(links, best, batch[index], limits.width, near) });
             }
         }
         changed
@@ -272,7 +315,7 @@ impl Walker {
         }
         self.read[1] += 1;
         // SAFETY: the query has 128 components for each line of the code.
-        let rest = unsafe { L::span(links.rest_of(vector), &self.query.rest) };
+        let rest = unsafe { L::span(links.rest_of(vector).0, &self.query.rest) };
         self.query.base + head + self.query.scales[1] * rest as f32
     }
 
@@ -294,14 +337,14 @@ impl Walker {
     /// As [`Walker::walk`]; `vector` must exist.
     #[inline(always)]
     pub unsafe fn both<L: Lanes>(&self, links: &Links, vector: usize) -> f32 {
-        let lines = links.basis.lines;
-        let (low_head, low_rest) = links.low[vector * lines..][..lines].split_at(links.basis.head);
+        let (rest, low) = links.rest_of(vector);
+        let (low_head, low_rest) = low.split_at(links.basis.head);
         let query = &self.query;
         // SAFETY: the query has 128 components for each line of the code.
         let [head, rest, low_head, low_rest] = unsafe {
             [
                 L::span(links.head_of(vector), &query.head.0),
-                L::span(links.rest_of(vector), &query.rest),
+                L::span(rest, &query.rest),
                 L::span(low_head, &query.head.0),
                 L::span(low_rest, &query.rest),
             ]

@@ -28,16 +28,14 @@ pub enum GraphSection {
     /// `[N, m, h, 64]` bytes: the first directions of each vector, 128 a line, byte `i` holding number `i` below
     /// and number `64 + i` above; a value is the step times the number less 7.5.
     First,
-    /// `[N, m, b − h, 64]` bytes: the other directions, likewise.
+    /// `[N, m, b − h + b, 64]` bytes: the other directions, likewise; and four bits more of each direction, in the same
+    /// places: with them a value is a sixteenth of the step times 16 times the number above plus this one less 127.5.
     Rest,
-    /// `[N, m, b, 64]` bytes: four bits more of each direction, in the same places: with them a value is a
-    /// sixteenth of the step times 16 times the number above plus this one less 127.5.
-    Low,
 }
 
 impl GraphSection {
     /// Every section, in the order in which they are passed.
-    pub const ALL: [GraphSection; 9] = [
+    pub const ALL: [GraphSection; 8] = [
         GraphSection::Head,
         GraphSection::Scales,
         GraphSection::Directions,
@@ -46,7 +44,6 @@ impl GraphSection {
         GraphSection::Neighbours,
         GraphSection::First,
         GraphSection::Rest,
-        GraphSection::Low,
     ];
 }
 
@@ -113,7 +110,6 @@ pub struct BuiltGraph {
     pub(super) neighbours: Vec<u32>,
     pub(super) first: Vec<Line>,
     pub(super) rest: Vec<Line>,
-    pub(super) low: Vec<Line>,
 }
 
 impl BuiltGraph {
@@ -138,9 +134,12 @@ impl BuiltGraph {
             return Err(Error::TooManyRows { rows: first.rows() });
         }
         #[cfg(target_arch = "x86_64")]
-        if options.instructions.unwrap_or(Instructions::best()).has_vnni() {
+        match options.instructions.unwrap_or(Instructions::best()) {
             // SAFETY: the processor was asked.
-            return unsafe { build_vnni(planes, options) };
+            set if set.has_vnni() => return unsafe { build_vnni(planes, options) },
+            // SAFETY: as above.
+            set if set.has_avx2() => return unsafe { build_avx2(planes, options) },
+            _ => {}
         }
         // SAFETY: plain Rust runs everywhere.
         unsafe { build::build::<Portable>(planes, options) }
@@ -164,7 +163,6 @@ impl BuiltGraph {
             GraphSection::Neighbours => bytemuck::cast_slice(&self.neighbours).to_vec(),
             GraphSection::First => bytemuck::cast_slice(&self.first).to_vec(),
             GraphSection::Rest => bytemuck::cast_slice(&self.rest).to_vec(),
-            GraphSection::Low => bytemuck::cast_slice(&self.low).to_vec(),
         }
     }
 
@@ -175,7 +173,6 @@ impl BuiltGraph {
             GraphSection::Neighbours => Some(bytemuck::cast_slice(&self.neighbours)),
             GraphSection::First => Some(bytemuck::cast_slice(&self.first)),
             GraphSection::Rest => Some(bytemuck::cast_slice(&self.rest)),
-            GraphSection::Low => Some(bytemuck::cast_slice(&self.low)),
             _ => None,
         }
     }
@@ -200,6 +197,13 @@ impl BuiltGraph {
 unsafe fn build_vnni(planes: &[Plane], options: &GraphOptions) -> Result<BuiltGraph, Error> {
     // SAFETY: the caller has asked the processor.
     unsafe { build::build::<super::vnni::Vnni>(planes, options) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn build_avx2(planes: &[Plane], options: &GraphOptions) -> Result<BuiltGraph, Error> {
+    // SAFETY: the caller has asked the processor.
+    unsafe { build::build::<super::avx2::Avx2>(planes, options) }
 }
 
 /// A graph for searching: its small parts, owned and checked. The large ones stay where they are.
@@ -241,7 +245,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::GraphSection`].
-    pub fn open(sections: &[&[u8]; 9]) -> Result<Graph, Error> {
+    pub fn open(sections: &[&[u8]; 8]) -> Result<Graph, Error> {
         let [head, scales, directions, rows, twins, ..] = *sections;
         let mut numbers_of_head = numbers(head);
         let mut next = || {
@@ -360,45 +364,43 @@ impl Graph {
     }
 
     /// The large sections, checked for their lengths.
-    pub(super) fn links<'a>(&'a self, sections: &[&'a [u8]; 9]) -> Result<Links<'a>, Error> {
-        let [.., neighbours, first, rest, low] = *sections;
+    pub(super) fn links<'a>(&'a self, sections: &[&'a [u8]; 8]) -> Result<Links<'a>, Error> {
+        let [.., neighbours, first, rest] = *sections;
         let vectors = self.nodes * self.layers;
-        let (lines, head) = (self.basis.lines, self.basis.head);
         let neighbours: &[u32] = bytemuck::try_cast_slice(neighbours)
             .map_err(|_| wrong(GraphSection::Neighbours, "is not aligned"))?;
         let first: &[Line] = bytemuck::try_cast_slice(first)
             .map_err(|_| wrong(GraphSection::First, "is not aligned to 64 bytes"))?;
         let rest: &[Line] = bytemuck::try_cast_slice(rest)
             .map_err(|_| wrong(GraphSection::Rest, "is not aligned to 64 bytes"))?;
-        let low: &[Line] = bytemuck::try_cast_slice(low)
-            .map_err(|_| wrong(GraphSection::Low, "is not aligned to 64 bytes"))?;
         if neighbours.len() != self.nodes * DEGREE {
             return Err(wrong(GraphSection::Neighbours, "has the wrong length"));
         }
-        if first.len() != vectors.saturating_mul(head) {
+        if first.len() != vectors.saturating_mul(self.basis.head) {
             return Err(wrong(GraphSection::First, "has the wrong length"));
         }
-        if rest.len() != vectors.saturating_mul(lines - head) {
+        if rest.len() != vectors.saturating_mul(self.basis.rest()) {
             return Err(wrong(GraphSection::Rest, "has the wrong length"));
-        }
-        if low.len() != vectors.saturating_mul(lines) {
-            return Err(wrong(GraphSection::Low, "has the wrong length"));
         }
         Ok(Links {
             basis: &self.basis,
             layers: self.layers,
             first,
             rest,
-            low,
             neighbours,
         })
     }
 
     /// The row of a node.
-    pub(super) fn row(sections: &[&[u8]; 9], node: u32) -> u32 {
-        sections[3]
-            .get(node as usize * 4..)
-            .and_then(|bytes| bytes.first_chunk::<4>())
+    pub(super) fn row(sections: &[&[u8]; 8], node: u32) -> u32 {
+        let bytes = Graph::row_bytes(sections, node);
+        bytes
+            .first_chunk::<4>()
             .map_or(u32::MAX, |&four| u32::from_le_bytes(four))
+    }
+
+    /// Where that stands.
+    pub(super) fn row_bytes<'a>(sections: &[&'a [u8]; 8], node: u32) -> &'a [u8] {
+        sections[3].get(node as usize * 4..).unwrap_or_default()
     }
 }
