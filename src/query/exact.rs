@@ -22,7 +22,7 @@ use crate::{CollectionSnapshot, Error, Filter, Id, Result, codes};
 const LITTLE: u64 = 1 << 20;
 
 /// Where fewer than one row in so many counts, reading those vectors is less than reading the codes around them.
-const THIN: u64 = 16;
+pub(super) const THIN: u64 = 16;
 
 /// What is searched for, the same for every part.
 pub(super) struct Asked<'a> {
@@ -49,25 +49,30 @@ pub(super) fn search(
     let found = best(collection, asked, explanation)?;
     explanation.comparing = begun.elapsed();
     let begun = Instant::now();
+    let parts = collection.inner.parts();
     let mut rows: HashMap<(usize, u32), Hit> = HashMap::new();
     let mut answers = Vec::with_capacity(asked.count);
     for best in found {
-        let mut hits = Vec::with_capacity(best.len());
-        for (score, at) in best {
+        let hits = best.into_iter().map(|(score, at)| {
+            let part = parts[at.part].part();
+            if fields.is_empty() {
+                return Ok(bare(score, at.id, part.version(at.row)?));
+            }
             // Queries of a batch often find the same documents: each is read once.
-            let hit = match rows.get(&(at.part, at.row)) {
-                Some(hit) => Hit { score, ..hit.clone() },
-                None => {
-                    let hit = read(collection, score, at.part, at.row, fields)?;
-                    if asked.count > 1 {
-                        rows.insert((at.part, at.row), hit.clone());
-                    }
-                    hit
-                }
+            if let Some(hit) = rows.get(&(at.part, at.row)) {
+                return Ok(Hit { score, ..hit.clone() });
+            }
+            let row = Row {
+                part: part.clone(),
+                row: at.row,
             };
-            hits.push(hit);
-        }
-        answers.push(hits);
+            let hit = read(collection, score, row, fields)?;
+            if asked.count > 1 {
+                rows.insert((at.part, at.row), hit.clone());
+            }
+            Ok(hit)
+        });
+        answers.push(hits.collect::<Result<_>>()?);
     }
     explanation.reading = begun.elapsed();
     Ok(answers)
@@ -122,16 +127,13 @@ fn best(
             pool: &pool,
         };
         let (found, mut explained) = searched.run()?;
+        let mut rows = Vec::new();
         for (best, candidates) in best.iter_mut().zip(found) {
-            for candidate in candidates {
-                best.push(
-                    candidate.score,
-                    Place {
-                        part: index,
-                        row: candidate.row,
-                        id: live.part().id(candidate.row)?,
-                    },
-                );
+            rows.clear();
+            rows.extend(candidates.iter().map(|candidate| candidate.row));
+            for (candidate, id) in candidates.iter().zip(live.part().ids(&rows)?) {
+                let (part, row) = (index, candidate.row);
+                best.push(candidate.score, Place { part, row, id });
             }
         }
         explained.time = begun.elapsed();
@@ -342,27 +344,8 @@ fn mask(
     })
 }
 
-fn read(
-    collection: &CollectionSnapshot,
-    score: f64,
-    part: usize,
-    row: u32,
-    fields: &BTreeSet<Field>,
-) -> Result<Hit> {
-    let part = collection.inner.parts()[part].part().clone();
-    if fields.is_empty() {
-        let (id, version) = (part.id(row)?, part.version(row)?);
-        return Ok(Hit {
-            id,
-            score,
-            version,
-            title: None,
-            text: None,
-            metadata: serde_json::Map::new(),
-            vectors: Vec::new(),
-        });
-    }
-    let document = collection.read(Row { part, row })?;
+fn read(collection: &CollectionSnapshot, score: f64, row: Row, fields: &BTreeSet<Field>) -> Result<Hit> {
+    let document = collection.read(row)?;
     let wants = |field| fields.contains(&field);
     Ok(Hit {
         id: document.id().clone(),
@@ -384,4 +367,17 @@ fn read(
             Vec::new()
         },
     })
+}
+
+/// A hit of which nothing else is wanted.
+fn bare(score: f64, id: Id, version: u64) -> Hit {
+    Hit {
+        id,
+        score,
+        version,
+        title: None,
+        text: None,
+        metadata: serde_json::Map::new(),
+        vectors: Vec::new(),
+    }
 }

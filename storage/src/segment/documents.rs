@@ -14,6 +14,7 @@
 //!       9  payload data    the blocks      ┘
 //! ```
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::frame::FileKind;
@@ -82,16 +83,32 @@ impl Documents {
     }
 
     pub(super) fn id_bytes(&self, row: u32) -> Result<&[u8]> {
+        self.file.read(&self.id_bytes, self.id_place(row)?)
+    }
+
+    fn id_place(&self, row: u32) -> Result<Range<u64>> {
         let start = self.file.read_u64(&self.id_offsets, row.into())?;
         let end = self.file.read_u64(&self.id_offsets, u64::from(row) + 1)?;
-        self.file.read(&self.id_bytes, start..end)
+        Ok(start..end)
     }
 
     pub(super) fn id(&self, row: u32) -> Result<Id> {
-        match Id::from_bytes(self.id_bytes(row)?) {
-            Some(id) => Ok(id),
-            None => Err(self.damaged_id(row, "is not an id")),
-        }
+        self.as_id(row, self.id_bytes(row)?)
+    }
+
+    /// Several ids: first where all of them are, then all of them, so that a processor waits for memory twice and not
+    /// twice for each.
+    pub(super) fn ids(&self, rows: &[u32]) -> Result<Vec<Id>> {
+        let places: Vec<Range<u64>> = rows
+            .iter()
+            .map(|&row| self.id_place(row))
+            .collect::<Result<_>>()?;
+        let id = |(&row, place)| self.as_id(row, self.file.read(&self.id_bytes, place)?);
+        rows.iter().zip(places).map(id).collect()
+    }
+
+    fn as_id(&self, row: u32, bytes: &[u8]) -> Result<Id> {
+        Id::from_bytes(bytes).ok_or_else(|| self.damaged_id(row, "is not an id"))
     }
 
     pub(super) fn damaged_id(&self, row: u32, what: &str) -> crate::Error {
