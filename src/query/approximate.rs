@@ -2,22 +2,30 @@
 
 use std::cmp::Ordering;
 
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
-use stratal_kernels::{Candidate, GraphSearch, Plane};
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::slice::ParallelSlice;
+use stratal_kernels::{Candidate, GraphAnswer, GraphSearch, Plane};
 use stratal_storage::{LivePart, Part};
 
+use super::exact::THIN;
 use crate::index::is_worth_while;
 use crate::{CollectionSnapshot, Result};
 
 /// What an approximate search aims at where the caller does not say.
 pub(super) const TARGET: f32 = 0.95;
 
-/// How many times an exact scan's step for a document a walk's step for a document kept takes: in a scan for one
-/// query, which waits for memory, and in one for many, which share what is read.
-const STEP: [u64; 2] = [5, 50];
+/// What is taken to be a search's work, in nanoseconds: for each document that a walk keeps; for each that an exact scan
+/// sweeps; and for each that passes where those are few and their vectors are read one by one. A scan for one query waits
+/// for memory, one for many shares what it reads.
+const KEPT: u64 = 240;
+const SWEPT: [u64; 2] = [8, 4];
+const READ: [u64; 2] = [100, 25];
 
 /// Queries from which on they share it.
-const MANY: u64 = 10;
+const MANY: usize = 10;
+
+/// Queries that one thread walks for at a time.
+const TOGETHER: usize = 16;
 
 /// How a search goes about it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,7 +84,6 @@ pub(super) fn part(
 /// `None` where no walk is worth while, for a query or for all.
 fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option<Vec<Candidate>>>>> {
     let dimension = ask.collection.schema.dimension();
-    let queries: Vec<&[f32]> = ask.queries.chunks_exact(dimension.max(1)).collect();
     let Part::Segment(segment) = live.part() else {
         return Ok(None);
     };
@@ -101,9 +108,14 @@ fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option
         None => rows,
         Some(mask) => mask.iter().map(|word| u64::from(word.count_ones())).sum(),
     };
-    // A walk must be wider by the share that does not pass; when few do, reading them all is less.
-    let step = STEP[0] + (STEP[1] - STEP[0]) * (queries.len() as u64).min(MANY) / MANY;
-    if passing.saturating_mul(passing) <= step * (width as u64).saturating_mul(rows) {
+    let many = usize::from(ask.floors.len() >= MANY);
+    let scan = match passing * THIN < rows {
+        true => READ[many] * passing,
+        false => SWEPT[many] * rows,
+    };
+    // A walk must be wider by the share that does not pass.
+    let walk = KEPT.saturating_mul(width as u64).saturating_mul(rows) / passing.max(1);
+    if scan <= walk {
         return Ok(None);
     }
     let sections = match indexed.sections() {
@@ -114,32 +126,33 @@ fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option
             return Ok(None);
         }
     };
-    let answer = |at: usize| -> Result<Option<Vec<Candidate>>> {
-        let mut walk = graphs.walk();
-        let mut search = GraphSearch::new(ask.k, width)
-            .floor(ask.floors.get(at).copied().unwrap_or(f64::NEG_INFINITY))
-            .layers(ask.layers)
-            .order(ask.ties);
-        if let Some(mask) = ask.mask {
-            search = search.live(mask, passing as usize);
-        }
-        let found = indexed
-            .graph
-            .search(&sections, ask.planes, queries[at], &search, &mut walk)?;
+    let mut search = GraphSearch::new(ask.k, width).layers(ask.layers).order(ask.ties);
+    if let Some(mask) = ask.mask {
+        search = search.live(mask, passing as usize);
+    }
+    let is_enough = |answer: &GraphAnswer| {
         // Were they spread evenly it would have come to their share of what it kept: else they lie elsewhere.
-        let [met, live] = walk.found();
-        let share = live as u64 * rows * 5 >= met as u64 * passing * 3;
-        let enough =
-            ask.mask.is_none() || share && (walk.ended_early() || live >= ask.k.min(passing as usize));
+        let share = answer.live as u64 * rows * 5 >= answer.kept as u64 * passing * 3;
+        ask.mask.is_none() || share && (answer.ended_early || answer.live >= ask.k.min(passing as usize))
+    };
+    let answer = |(queries, floors): (&[f32], &[f64])| -> Result<Vec<Option<Vec<Candidate>>>> {
+        let mut walk = graphs.walk();
+        let search = search.floors(floors);
+        let answers = indexed
+            .graph
+            .search_batch(&sections, ask.planes, queries, &search, &mut walk)?;
         graphs.keep(walk);
-        Ok(enough.then_some(found))
+        let answers = answers.into_iter();
+        Ok(answers
+            .map(|answer| is_enough(&answer).then_some(answer.candidates))
+            .collect())
     };
-    let answers = match queries.len() {
-        1 => vec![answer(0)?],
-        count => {
-            let pool = ask.collection.engine.pool()?;
-            pool.install(|| (0..count).into_par_iter().map(answer).collect::<Result<_>>())?
-        }
-    };
-    Ok(Some(answers))
+    if ask.floors.len() == 1 {
+        return answer((ask.queries, ask.floors)).map(Some);
+    }
+    let pool = ask.collection.engine.pool()?;
+    let queries = ask.queries.par_chunks(TOGETHER * dimension.max(1));
+    let floors = ask.floors.par_chunks(TOGETHER);
+    let answers: Result<Vec<_>> = pool.install(|| queries.zip(floors).map(answer).collect());
+    Ok(Some(answers?.concat()))
 }
