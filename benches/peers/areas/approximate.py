@@ -1,86 +1,172 @@
-"""Area `approximate`: recall@10 against queries per CPU-second, beside the libraries of the field.
+"""Area `approximate`: recall@10 against queries per CPU-second, beside the libraries of the field."""
 
-The vectors are those of real sentences and questions: STRATAL_VECTORS names their folder, with real_100k.npy,
-real_1m.npy and queries_1k.npy. Without the million its keys are left out.
-"""
-
-import os
 import shutil
-import subprocess
+import statistics
 import sys
-import tempfile
 from pathlib import Path
 
-import surroundings
-from measuring import figure, output_of
+import numpy
 
-RIVAL = surroundings.PEERS / "rivals" / "approximate.py"
+import surroundings
+import vectors
+from measuring import Side, disk, figure
+
+RIVALS = surroundings.PEERS / "rivals" / "approximate.py"
 RECALLS = [0.90, 0.95, 0.99]
+ROUNDS = 3
 
 
 def measure(quick: bool) -> dict:
-    folder = Path(os.environ.get("STRATAL_VECTORS", surroundings.cache("vectors")))
-    queries = folder / "queries_1k.npy"
-    if not (folder / "real_100k.npy").exists() or not queries.exists():
-        raise surroundings.Missing(f"{folder} holds no real_100k.npy and queries_1k.npy: set STRATAL_VECTORS")
-    ours = surroundings.build_program("approximate")
-    figures = compared("100k", ours, folder / "real_100k.npy", queries,
-                       ["symphonyqg", "symphonyqg8", "hnswlib", "faiss-hnsw-sq8"], "more")
-    if not quick and (folder / "real_1m.npy").exists():
-        figures |= compared("1m", ours, folder / "real_1m.npy", queries, ["symphonyqg"], "curve")
-    return figures
-
-
-def compared(name: str, ours: Path, vectors: Path, queries: Path, rivals: list[str], extent: str) -> dict:
-    with tempfile.TemporaryDirectory() as folder:
-        truth = Path(folder) / "truth.npy"
-        subprocess.run([sys.executable, "-c", _TRUTH, vectors, queries, truth], check=True)
-        curves, builds = {}, {}
-        for rival in rivals:
-            surroundings.say(f"  {name}: {rival}")
-            answer = output_of([sys.executable, RIVAL, rival, vectors, queries, truth])
-            curves[rival], builds[rival] = answer["curve"], answer
-        surroundings.say(f"  {name}: stratal")
-        answer = output_of([ours, Path(folder) / "db", vectors, queries, truth, extent])
-        shutil.rmtree(Path(folder) / "db")
+    names = ["queries_1k", "real_100k"] + ([] if quick else ["real_1m", "multi_100k_x4"])
+    vectors.ensure(names)
+    program = surroundings.build_program("approximate")
     figures = {}
-    for recall in RECALLS:
-        mine = rate_at(answer["curve"], recall)
-        theirs = {rival: rate_at(curve, recall) for rival, curve in curves.items()}
-        best = max(theirs.values())
-        key = f"approximate.{name}_r{round(recall * 100)}_vs_best"
-        figures[key] = {
-            **figure([mine / best], "times the best rival's queries per CPU-second"),
-            "queries_per_cpu_s": mine, "rivals": theirs,
-        }
-    symqg = builds["symphonyqg"]
-    figures[f"approximate.{name}_build_vs_symqg"] = {
-        **figure([answer["build"]["cpu_s"] / symqg["build_cpu_s"]], "times SymphonyQG's CPU time"),
-        "cpu_s": answer["build"]["cpu_s"], "symphonyqg_cpu_s": symqg["build_cpu_s"],
-    }
-    each = symqg["bytes"] / answer["documents"]
-    figures[f"approximate.{name}_bytes_vs_symqg"] = {
-        **figure([answer["bytes"] / each], "times SymphonyQG's bytes per document"),
-        "bytes_per_document": answer["bytes"], "symphonyqg_bytes": each,
-    }
-    targets = {str(round(target, 2)): reached for target, reached, _ in answer["targets"]}
-    figures[f"approximate.{name}_target95_recall"] = {
-        **figure([targets["0.95"]], "recall@10 at recall_target(0.95)"), "targets": targets,
-    }
-    if "filters" in answer:
-        figures["approximate.filter_recall_min"] = {
-            **figure([min(row["recall"] for row in answer["filters"])], "recall@10, the least of all filters"),
-            "filters": answer["filters"],
-        }
-        figures["approximate.churn_recall_min"] = {
-            **figure([answer["churn"]["recall"]], "recall@10 with a fifth of the documents changed"),
-            "queries_per_cpu_s": answer["churn"]["per_cpu_s"],
-        }
+    with disk() as folder:
+        with Bench("100k", "real_100k", program, folder, ["symphonyqg", "symphonyqg8", "hnswlib", "faiss-hnsw-sq8"]) as bench:
+            figures |= bench.speed(1 if quick else ROUNDS) | bench.size() | bench.target()
+            figures["approximate.100k_single_per_cpu_s"] = figure([rate_at(bench.ours.ask("single"), 0.95)], "queries, one a call, at recall 0.95")
+            figures |= norms(program, folder, effort_at(bench.curve, 0.95))
+            figures |= bench.filters() | bench.latency() | bench.churn()
+        if not quick:
+            with Bench("1m", "real_1m", program, folder, ["symphonyqg", "symphonyqg8"]) as bench:
+                figures |= bench.speed(ROUNDS) | bench.size() | bench.target()
+            with Bench("multi", "multi_100k_x4", program, folder, ["qdrant-edge", "symphonyqg", "hnswlib"]) as bench:
+                figures |= bench.several(ROUNDS) | bench.target()
     return figures
+
+
+class Bench:
+    """One set of vectors: our database and the rivals' indexes over it, which take turns."""
+
+    def __init__(self, name: str, data: str, program: Path, folder: Path, rivals: list[str]):
+        self.name, self.rivals = name, rivals
+        self.database = folder / f"{name}.stratal"
+        path, queries, truth = vectors.path(data), vectors.path("queries_1k"), folder / f"{name}.truth.npy"
+        numpy.save(truth, best_rows(numpy.load(path, mmap_mode="r"), numpy.load(queries)))
+        surroundings.say(f"  {name}: building {', '.join(rivals)}")
+        self.theirs = Side("rivals", [sys.executable, RIVALS, path, queries, truth, *rivals])
+        surroundings.say(f"  {name}: building our index")
+        self.ours = Side("stratal", [program, self.database, path, queries, truth])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ours.close()
+        self.theirs.close()
+        shutil.rmtree(self.database, ignore_errors=True)
+
+    def rates(self, rounds: int) -> dict[str, list[dict[float, float]]]:
+        """For each side and round, queries per CPU-second at each recall."""
+        found: dict[str, list[dict[float, float]]] = {name: [] for name in ["stratal", *self.rivals]}
+        for turn in range(rounds):
+            for name in list(found) if turn % 2 == 0 else list(reversed(found)):
+                curve = self.ours.ask("curve") if name == "stratal" else self.theirs.ask(name)
+                if name == "stratal":
+                    self.curve = curve
+                found[name].append({recall: rate_at(curve, recall) for recall in RECALLS})
+                told = ", ".join(f"{rate:,.0f} at {recall}" for recall, rate in found[name][-1].items())
+                surroundings.say(f"  {self.name}, round {turn + 1}: {name} {told}")
+        return found
+
+    def speed(self, rounds: int) -> dict:
+        found = self.rates(rounds)
+        return {
+            f"approximate.{self.name}_r{round(100 * recall)}_vs_best": over_best(found, self.rivals, recall)
+            for recall in RECALLS
+        }
+
+    def several(self, rounds: int) -> dict:
+        found = self.rates(rounds)
+        return {
+            "approximate.multi_r95_vs_multivector": over_best(found, ["qdrant-edge"], 0.95),
+            "approximate.multi_r95_vs_dedupe": over_best(found, [name for name in self.rivals if name != "qdrant-edge"], 0.95),
+        }
+
+    def size(self) -> dict:
+        ours, theirs = self.ours.ready, self.theirs.ready["symphonyqg"]
+        each = theirs["bytes"] / ours["documents"]
+        return {
+            f"approximate.{self.name}_build_vs_symqg": {
+                **figure([ours["build"]["cpu_s"] / theirs["build_cpu_s"]], "times SymphonyQG's CPU time"),
+                "cpu_s": ours["build"]["cpu_s"], "symphonyqg_cpu_s": theirs["build_cpu_s"],
+            },
+            f"approximate.{self.name}_bytes_vs_symqg": {
+                **figure([ours["bytes"] / each], "times SymphonyQG's bytes per document"),
+                "bytes_per_document": ours["bytes"], "symphonyqg_bytes": each,
+            },
+        }
+
+    def target(self) -> dict:
+        reached = {str(round(target, 2)): recall for target, recall, _ in self.ours.ask("targets")}
+        key = f"approximate.{self.name}_target95_recall"
+        return {key: {**figure([reached["0.95"]], "recall@10 at recall_target(0.95)"), "targets": reached}}
+
+    def filters(self) -> dict:
+        rows = self.ours.ask("filters")
+        return {
+            "approximate.filter_recall_min": {
+                **figure([min(row["recall"] for row in rows)], "recall@10, the least of all filters"), "filters": rows,
+            },
+            "approximate.filter_vs_exact_min": figure(
+                [min(row["per_cpu_s"] / row["exact_per_cpu_s"] for row in rows)],
+                "times the queries per CPU-second of an exact search of what passes, the least of all filters",
+            ),
+        }
+
+    def latency(self) -> dict:
+        told = self.ours.ask("latency")
+        return {
+            "approximate.churn_p99_ratio": {
+                **figure([told["churn_p99_ms"] / told["quiet_p99_ms"]], "99th percentile of single searches, over its quiet value"),
+                **told,
+            }
+        }
+
+    def churn(self) -> dict:
+        told = self.ours.ask("churn")
+        return {
+            "approximate.churn_recall_min": {
+                **figure([told["recall"]], "recall@10 with a fifth of the documents changed"), "queries_per_cpu_s": told["per_cpu_s"],
+            }
+        }
+
+
+def norms(program: Path, folder: Path, effort: int) -> dict:
+    """The same directions, norms spread log-normally (sigma 1), at the effort that is enough for unit vectors."""
+    unit = numpy.load(vectors.path("real_100k"))
+    random = numpy.random.default_rng(vectors.SEED)
+    spread = (unit * numpy.exp(random.normal(size=(len(unit), 1)))).astype(numpy.float32)
+    path, truth, queries = folder / "norms.npy", folder / "norms.truth.npy", vectors.path("queries_1k")
+    numpy.save(path, spread)
+    numpy.save(truth, best_rows(spread, numpy.load(queries)))
+    ours = Side("stratal", [program, folder / "norms.stratal", path, queries, truth])
+    at = {point[0]: point for point in ours.ask("curve")}
+    reached = {str(round(target, 2)): recall for target, recall, _ in ours.ask("targets")}
+    ours.close()
+    return {
+        "approximate.norms_recall": {
+            **figure([at[effort][1]], "recall@10 at the effort that gives 0.95 on unit vectors"),
+            "effort": effort, "queries_per_cpu_s": at[effort][2], "targets": reached,
+        }
+    }
+
+
+def over_best(found: dict, rivals: list[str], recall: float) -> dict:
+    """Our rate over the best rival's, round by round."""
+    def middle(name: str) -> float:
+        return statistics.median(rates[recall] for rates in found[name])
+
+    best = max(rivals, key=middle)
+    runs = [mine[recall] / theirs[recall] if theirs[recall] else float("inf") for mine, theirs in zip(found["stratal"], found[best])]
+    return {
+        **figure(runs, "times the best rival's queries per CPU-second"),
+        "best": best, "queries_per_cpu_s": middle("stratal"), "rivals": {name: middle(name) for name in rivals},
+    }
 
 
 def rate_at(curve: list, recall: float) -> float:
-    """Queries per second where a curve of (setting, recall, rate) crosses a recall, between its points."""
+    """Queries per second where a curve of (setting, recall, rate) crosses a recall, between its points; 0 if it does not."""
     before = None
     for _, reached, rate in curve:
         if reached >= recall:
@@ -92,18 +178,22 @@ def rate_at(curve: list, recall: float) -> float:
     return 0.0
 
 
-_TRUTH = """
-import sys, numpy
-vectors, queries = numpy.load(sys.argv[1], mmap_mode='r'), numpy.load(sys.argv[2])
-best = scores = None
-for start in range(0, len(vectors), 50_000):
-    part = queries @ numpy.asarray(vectors[start:start + 50_000]).T
-    rows = numpy.argpartition(-part, 9, axis=1)[:, :10]
-    found = numpy.take_along_axis(part, rows, axis=1)
-    rows = rows + start
-    if best is not None:
-        rows, found = numpy.hstack([best, rows]), numpy.hstack([scores, found])
-    order = numpy.argsort(-found, axis=1, kind='stable')[:, :10]
-    best, scores = numpy.take_along_axis(rows, order, axis=1), numpy.take_along_axis(found, order, axis=1)
-numpy.save(sys.argv[3], best.astype(numpy.int64))
-"""
+def effort_at(curve: list, recall: float) -> int:
+    return next(setting for setting, reached, _ in curve if reached >= recall)
+
+
+def best_rows(stored: numpy.ndarray, queries: numpy.ndarray) -> numpy.ndarray:
+    """`[queries, 10]` of the documents of the largest inner products; of several vectors a document the best counts."""
+    best = scores = None
+    block = 50_000 // (stored.shape[1] if stored.ndim == 3 else 1)
+    for start in range(0, len(stored), block):
+        part = numpy.asarray(stored[start : start + block])
+        part = (queries @ part.reshape(-1, part.shape[-1]).T).reshape(len(queries), len(part), -1).max(axis=2)
+        rows = numpy.argpartition(-part, 9, axis=1)[:, :10]
+        found = numpy.take_along_axis(part, rows, axis=1)
+        rows = rows + start
+        if best is not None:
+            rows, found = numpy.hstack([best, rows]), numpy.hstack([scores, found])
+        order = numpy.argsort(-found, axis=1, kind="stable")[:, :10]
+        best, scores = numpy.take_along_axis(rows, order, axis=1), numpy.take_along_axis(found, order, axis=1)
+    return best.astype(numpy.int64)

@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Builds one rival's approximate index and measures recall@10 against queries per CPU-second.
+"""Rivals' approximate indexes over one set of vectors: recall@10 against queries per CPU-second.
 
-    approximate.py RIVAL vectors.npy queries.npy truth.npy     (truth: [queries, k] row numbers, -1 for none)
+    approximate.py vectors.npy queries.npy truth.npy RIVAL ...     (truth: [queries, k] row numbers)
+
+Builds or reads the indexes, writes one JSON line, {RIVAL: {"build_cpu_s", "build_wall_s", "bytes"}}, and answers each line
+that names a rival with its curve, [[setting, recall, queries per CPU-second]]. All queries are handed over in one call and
+answered one by one on one thread, so that Python costs nothing. Vectors [n, m, D] are documents of m vectors each: where
+the rival does not know such, all are indexed, more are fetched, and documents counted once, outside of the time measured.
 
 Where STRATAL_RIVAL_INDEXES names a folder, an index is kept there with what building it took, and the next run over the
 same vectors reads it: building takes minutes, and is done once for figures of searching that are taken often.
-
-One JSON object: {"build_cpu_s", "build_wall_s", "bytes", "curve": [[setting, recall, queries per CPU-second]]}.
-All queries are handed over in one call and answered one by one on one thread, so that Python costs nothing.
 """
 
 import json
 import os
-import resource
+import pathlib
 import sys
 import tempfile
 import time
@@ -86,18 +88,64 @@ class FaissSq8:
         self.index = self.faiss.read_index(path)
 
 
+class QdrantEdge:
+    """A shard with HNSW over its vectors, or over the best of several a document."""
+
+    def __init__(self, dimension):
+        import qdrant_edge as edge
+
+        self.edge, self.dimension = edge, dimension
+        self.folder = tempfile.TemporaryDirectory(dir=os.environ.get("STRATAL_SCRATCH"))
+
+    def build(self, vectors):
+        edge = self.edge
+        several = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
+        config = edge.EdgeConfig(
+            vectors={"v": edge.EdgeVectorParams(size=self.dimension, distance=edge.Distance.Dot, multivector_config=several)},
+            hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10),
+        )
+        self.shard = edge.EdgeShard.create(self.folder.name, config)
+        for begin in range(0, len(vectors), 5000):
+            rows = range(begin, min(begin + 5000, len(vectors)))
+            points = [edge.Point(row, {"v": vectors[row].tolist()}, {}) for row in rows]
+            self.shard.update(edge.UpdateOperation.upsert_points(points))
+        self.shard.optimize()
+        self.shard.flush()
+
+    def search(self, queries, k, setting):
+        edge = self.edge
+        params = edge.SearchParams(hnsw_ef=setting)
+        found = []
+        for query in queries:
+            asked = edge.Query.Nearest([query.tolist()], using="v")
+            found.append([point.id for point in self.shard.search(edge.SearchRequest(query=asked, limit=k, params=params))])
+        return numpy.array(found), None
+
+    def bytes(self):
+        return sum(file.stat().st_size for file in pathlib.Path(self.folder.name).rglob("*") if file.is_file())
+
+
 RIVALS = {
     "symphonyqg": lambda dimension: SymphonyQG(dimension, 0),
     "symphonyqg8": lambda dimension: SymphonyQG(dimension, 8),
     "hnswlib": Hnswlib,
     "faiss-hnsw-sq8": FaissSq8,
+    "qdrant-edge": QdrantEdge,
 }
+
+# Those that take a document's vectors together.
+MULTIVECTOR = {"qdrant-edge"}
+
+# For documents of several vectors: fetched at least, to be left with ten documents.
+FETCHED = 40
 
 
 def ready(rival, path):
     """The rival's index over the vectors of a file, and what building it took: built, or read if it was kept."""
     vectors = numpy.load(path, mmap_mode="r")
-    index = RIVALS[rival](vectors.shape[1])
+    index = RIVALS[rival](vectors.shape[-1])
+    if vectors.ndim == 3 and rival not in MULTIVECTOR:
+        vectors = vectors.reshape(-1, vectors.shape[-1])
     with tempfile.TemporaryDirectory() as folder:
         kept = os.environ.get("STRATAL_RIVAL_INDEXES", folder)
         file = os.path.join(kept, f"{rival}-{os.path.splitext(os.path.basename(path))[0]}-{len(vectors)}")
@@ -110,37 +158,58 @@ def ready(rival, path):
         cpu, wall = time.process_time(), time.time()
         index.build(vectors)
         facts = {"build_cpu_s": time.process_time() - cpu, "build_wall_s": time.time() - wall}
-        index.save(file)
-        facts["bytes"] = os.path.getsize(file)
-        with open(told, "w") as out:
-            json.dump(facts, out)
+        if hasattr(index, "save"):
+            index.save(file)
+            facts["bytes"] = os.path.getsize(file)
+            with open(told, "w") as out:
+                json.dump(facts, out)
+        else:
+            facts["bytes"] = index.bytes()
         return index, facts
+
+
 SETTINGS = [10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 100, 128, 160, 200, 260, 340, 450, 600]
 
 
 def recall(found, truth):
-    wanted = sum(int((row >= 0).sum()) for row in truth)
-    return sum(len(set(map(int, a)) & set(map(int, b))) for a, b in zip(found, truth)) / wanted
+    return sum(len(set(map(int, a)) & set(map(int, b))) for a, b in zip(found, truth)) / truth.size
+
+
+def curve(index, queries, truth, layers):
+    """Until nearly all is found."""
+    points = []
+    fetched = FETCHED if layers > 1 else truth.shape[1]
+    for setting in SETTINGS:
+        if setting < fetched:
+            continue
+        rates = []
+        for _ in range(2):
+            start = time.process_time()
+            first, second = index.search(queries, fetched, setting)
+            rates.append(len(queries) / (time.process_time() - start))
+        labels = first if numpy.issubdtype(numpy.asarray(first).dtype, numpy.integer) else second
+        if layers > 1:
+            # In order of their scores; a dict keeps the first of each.
+            labels = [list(dict.fromkeys(int(row) // layers for row in rows))[: truth.shape[1]] for rows in labels]
+        points.append([setting, recall(labels, truth), max(rates)])
+        if points[-1][1] > 0.995:
+            break
+    return points
 
 
 def main():
-    queries, truth = (numpy.load(path) for path in sys.argv[3:5])
+    path, names = sys.argv[1], sys.argv[4:]
+    queries, truth = (numpy.load(file) for file in sys.argv[2:4])
     queries, truth = numpy.ascontiguousarray(queries), truth[:, :10]
-    index, answer = ready(sys.argv[1], sys.argv[2])
-    curve = []
-    for setting in SETTINGS:
-        rates = []
-        for _ in range(3):
-            start = time.process_time()
-            first, second = index.search(queries, 10, setting)
-            rates.append(len(queries) / (time.process_time() - start))
-        labels = first if numpy.issubdtype(numpy.asarray(first).dtype, numpy.integer) else second
-        curve.append([setting, recall(labels, truth), max(rates)])
-        if curve[-1][1] > 0.996:
-            break
-    answer["curve"] = curve
-    answer["resident_kb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps(answer))
+    shape = numpy.load(path, mmap_mode="r").shape
+    indexes, facts = {}, {}
+    for name in names:
+        indexes[name], facts[name] = ready(name, path)
+    print(json.dumps(facts), flush=True)
+    for line in sys.stdin:
+        name = line.strip()
+        layers = shape[1] if len(shape) == 3 and name not in MULTIVECTOR else 1
+        print(json.dumps(curve(indexes[name], queries, truth, layers)), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use stratal_kernels::{
-    Candidate, Codes, Counters, Instructions, Options, Plane, ScanCodes, TileNumbers, TileRegisters, max_inner_product,
+    Candidate, Codes, Counters, Instructions, Options, Plane, ScanCodes, TileNumbers, TileRegisters,
+    max_inner_product,
 };
 use stratal_peers::{argument, read_npy, serve_requests, timed};
 
@@ -33,11 +34,18 @@ fn main() {
         _ => (0..layers)
             .map(|layer| {
                 let rows = vectors.chunks_exact(layers * dimension);
-                rows.flat_map(|row| &row[layer * dimension..][..dimension]).copied().collect()
+                rows.flat_map(|row| &row[layer * dimension..][..dimension])
+                    .copied()
+                    .collect()
             })
             .collect(),
     };
-    let data = Data { planes, dimension, queries, k };
+    let data = Data {
+        planes,
+        dimension,
+        queries,
+        k,
+    };
     let planes: Vec<Plane> = data
         .planes
         .iter()
@@ -45,21 +53,33 @@ fn main() {
         .collect();
     let (built, coding) = timed(|| planes.iter().map(ScanCodes::build).collect::<Vec<_>>());
     let codes: Vec<Codes> = built.iter().map(ScanCodes::view).collect();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads start");
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(2)
+        .build()
+        .expect("threads start");
 
     let ready = json!({ "documents": planes[0].rows(), "layers": layers, "coding": coding });
     serve_requests(ready, |request| {
         let words: Vec<&str> = request.split_whitespace().collect();
-        let number = |place: usize| -> usize {
-            words[place].parse().expect("a number stands in the request")
-        };
+        let number =
+            |place: usize| -> usize { words[place].parse().expect("a number stands in the request") };
         match words[0] {
             "single" => data.run(&planes, &codes, number(1), &pool, number(2), true),
             "batch" => data.run(&planes, &codes, number(1), &pool, number(2), false),
-            "layers" => data.run(&planes[..number(1)], &codes[..number(1)], 1, &pool, number(2), true),
+            "layers" => data.run(
+                &planes[..number(1)],
+                &codes[..number(1)],
+                1,
+                &pool,
+                number(2),
+                true,
+            ),
             "answers" => {
                 let found = data.search(&planes, &codes, 0..number(1), 1, &pool, &Counters::default());
-                let rows: Vec<Vec<u32>> = found.iter().map(|best| best.iter().map(|c| c.row).collect()).collect();
+                let rows: Vec<Vec<u32>> = found
+                    .iter()
+                    .map(|best| best.iter().map(|c| c.row).collect())
+                    .collect();
                 json!({ "rows": rows })
             }
             "bandwidth" => data.read(number(1)),
@@ -71,17 +91,32 @@ fn main() {
 
 impl Data {
     fn search(
-        &self, planes: &[Plane], codes: &[Codes], which: std::ops::Range<usize>, threads: usize,
-        pool: &rayon::ThreadPool, counters: &Counters,
+        &self,
+        planes: &[Plane],
+        codes: &[Codes],
+        which: std::ops::Range<usize>,
+        threads: usize,
+        pool: &rayon::ThreadPool,
+        counters: &Counters,
     ) -> Vec<Vec<Candidate>> {
         let queries = &self.queries[which.start * self.dimension..which.end * self.dimension];
         let options = Options::new(self.k).codes(codes).counters(counters);
-        let search = || max_inner_product(queries, self.dimension, planes, &options).expect("the search is good");
-        if threads == 1 { search() } else { pool.install(search) }
+        let search =
+            || max_inner_product(queries, self.dimension, planes, &options).expect("the search is good");
+        if threads == 1 {
+            search()
+        } else {
+            pool.install(search)
+        }
     }
 
     fn run(
-        &self, planes: &[Plane], codes: &[Codes], threads: usize, pool: &rayon::ThreadPool, count: usize,
+        &self,
+        planes: &[Plane],
+        codes: &[Codes],
+        threads: usize,
+        pool: &rayon::ThreadPool,
+        count: usize,
         one_by_one: bool,
     ) -> Value {
         let counters = Counters::default();

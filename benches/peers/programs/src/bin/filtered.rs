@@ -78,8 +78,15 @@ fn ask(collection: &Collection, queries: &[Vec<f32>], text: &str) -> u64 {
     let filter = Filter::parse(text).expect("the filter is good");
     let mut sum = 0;
     for query in queries {
-        let search = collection.search_vector(query.clone()).filter(filter.clone()).k(K);
-        let hits = search.exact().fields([] as [Field; 0]).run().expect("the search works");
+        let search = collection
+            .search_vector(query.clone())
+            .filter(filter.clone())
+            .k(K);
+        let hits = search
+            .exact()
+            .fields([] as [Field; 0])
+            .run()
+            .expect("the search works");
         assert_eq!(hits.len(), K);
         sum += hits
             .iter()
