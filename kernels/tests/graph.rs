@@ -189,7 +189,7 @@ fn damaged_bytes_are_refused_or_harmless() {
     let mut walk = Walk::new();
     for round in 0..600 {
         let mut bad = sound.clone();
-        let section = round % sections.len();
+        let section = round % sound.len();
         match numbers.next() % 4 {
             0 => {
                 let length = numbers.next() as usize % (bad[section].len() + 1);
