@@ -38,17 +38,15 @@ impl<'a> Coded<'a> {
     /// What one thread needs: matrix tiles too, where there are any and they pay.
     pub fn buffers<F: Fn(&u32, &u32) -> Ordering>(&self, scorer: &Scorer<F>) -> Buffers {
         let count = scorer.queries();
-        let tiled = (count >= WORTH_TILES && scorer.scan.kernels.has_tiles()).then(|| {
+        let unpacked = (count >= WORTH_TILES && scorer.scan.kernels.has_tiles()).then(|| {
             let row = |codes: &QueryCodes| 2 * codes.half;
             let widest = self.planes.iter().map(|(_, queries)| row(queries)).max();
-            Tiled {
-                unpacked: vec![0; BLOCKS * LANES * widest.unwrap_or(0)],
-                tests: vec![Tests::new(count); self.planes.len()],
-            }
+            vec![0; BLOCKS * LANES * widest.unwrap_or(0)]
         });
         Buffers {
             survivors: Vec::with_capacity(GROUP),
-            tiled,
+            tests: vec![Tests::new(count); self.planes.len()],
+            unpacked,
         }
     }
 
@@ -59,7 +57,11 @@ impl<'a> Coded<'a> {
         chunk: Range<usize>,
         buffers: &mut Buffers,
     ) {
-        let Buffers { survivors, tiled } = buffers;
+        let Buffers {
+            survivors,
+            tests,
+            unpacked,
+        } = buffers;
         for first in chunk.clone().step_by(GROUP) {
             let rows = GROUP.min(chunk.end - first);
             let live = live(scorer.scan.live, first, rows);
@@ -67,17 +69,22 @@ impl<'a> Coded<'a> {
                 continue;
             }
             scorer.next_rows();
-            for (plane, (codes, queries)) in self.planes.iter().enumerate() {
+            for ((codes, queries), tests) in self.planes.iter().zip(&mut *tests) {
                 let coded = (codes, queries);
-                if let Some(tiled) = tiled {
-                    tiled.group(scorer, plane, coded, first, &live, survivors);
-                    settle(scorer, coded, first, survivors);
+                let count = scorer.queries();
+                if let Some(unpacked) = unpacked {
+                    if tests.bring_up_to_date(scorer, coded, first, 0..count) {
+                        tiled(scorer, coded, tests, first, &live, unpacked, survivors);
+                        settle(scorer, coded, first, survivors);
+                    }
                     continue;
                 }
-                for start in (0..scorer.queries()).step_by(SWEEP_QUERIES) {
-                    let end = (start + SWEEP_QUERIES).min(scorer.queries());
-                    group(scorer, coded, first, &live, start..end, survivors);
-                    settle(scorer, coded, first, survivors);
+                for start in (0..count).step_by(SWEEP_QUERIES) {
+                    let asked = start..(start + SWEEP_QUERIES).min(count);
+                    if tests.bring_up_to_date(scorer, coded, first, asked.clone()) {
+                        group(scorer, coded, tests, first, &live, asked, survivors);
+                        settle(scorer, coded, first, survivors);
+                    }
                 }
             }
         }
@@ -101,23 +108,13 @@ fn live(words: Option<&[u64]>, first: usize, rows: usize) -> [u32; BLOCKS] {
 fn group<F: Fn(&u32, &u32) -> Ordering>(
     scorer: &mut Scorer<F>,
     (codes, queries): (&Codes, &QueryCodes),
+    tests: &Tests,
     first: usize,
     live: &[u32; BLOCKS],
     asked: Range<usize>,
     survivors: &mut Vec<Survivor>,
 ) {
     let kernels = scorer.scan.kernels;
-    let longest = codes.norm(first / GROUP);
-    let mut tests = [Loose::default(); SWEEP_QUERIES];
-    let mut hopeless = true;
-    for (test, query) in tests.iter_mut().zip(asked.clone()) {
-        let threshold = scorer.threshold(query);
-        hopeless &= queries.bounds[query].excludes_group(longest, threshold);
-        *test = queries.bounds[query].loose(threshold);
-    }
-    if hopeless {
-        return;
-    }
     let mut masks = [0u32; SWEEP_QUERIES];
     let mut sums = [[0i32; LANES]; SWEEP_QUERIES];
     for (block, &live) in live.iter().enumerate().filter(|(_, live)| **live != 0) {
@@ -127,7 +124,7 @@ fn group<F: Fn(&u32, &u32) -> Ordering>(
             factors,
             queries: &queries.codes[asked.start * 2 * queries.half..],
             half: queries.half,
-            bounds: &tests[..asked.len()],
+            bounds: &tests.tests[asked.clone()],
         };
         kernels.sweep(&sweep, &mut masks, &mut sums);
         scorer.tally.swept += u64::from(live.count_ones()) * asked.len() as u64;
@@ -155,15 +152,10 @@ fn group<F: Fn(&u32, &u32) -> Ordering>(
 /// What one thread works with; all of it is allocated once.
 pub(super) struct Buffers {
     survivors: Vec<Survivor>,
-    tiled: Option<Tiled>,
-}
-
-/// The buffers for searching batches with matrix tiles.
-struct Tiled {
-    /// `[BLOCKS][16 × row]`.
-    unpacked: Vec<u8>,
     /// One for each plane.
     tests: Vec<Tests>,
+    /// `[BLOCKS][16 × row]`, for searching batches with matrix tiles.
+    unpacked: Option<Vec<u8>>,
 }
 
 /// The tests of all queries against one plane, and the thresholds that they were made for.
@@ -180,60 +172,65 @@ impl Tests {
             tests: vec![Loose::default(); queries],
         }
     }
-}
 
-impl Tiled {
-    /// One group of rows in one plane, for all queries: adds to `survivors` what the high halves cannot exclude.
-    fn group<F: Fn(&u32, &u32) -> Ordering>(
+    /// The tests of some queries as their thresholds are now; whether any row of a group can pass one.
+    fn bring_up_to_date<F: Fn(&u32, &u32) -> Ordering>(
         &mut self,
-        scorer: &mut Scorer<F>,
-        plane: usize,
+        scorer: &Scorer<F>,
         (codes, queries): (&Codes, &QueryCodes),
         first: usize,
-        live: &[u32; BLOCKS],
-        survivors: &mut Vec<Survivor>,
-    ) {
-        let Tests { thresholds, tests } = &mut self.tests[plane];
+        asked: Range<usize>,
+    ) -> bool {
         let longest = codes.norm(first / GROUP);
-        let mut hopeless = true;
-        for (query, (known, test)) in thresholds.iter_mut().zip(tests.iter_mut()).enumerate() {
+        let mut hopeful = false;
+        for query in asked {
             let threshold = scorer.threshold(query);
             let bound = &queries.bounds[query];
-            hopeless = hopeless && bound.excludes_group(longest, threshold);
-            if *known != threshold {
-                *known = threshold;
-                *test = bound.loose(threshold);
+            hopeful = hopeful || !bound.excludes_group(longest, threshold);
+            if self.thresholds[query] != threshold {
+                self.thresholds[query] = threshold;
+                self.tests[query] = bound.loose(threshold);
             }
         }
-        if hopeless {
-            return;
-        }
-        let (kernels, row) = (scorer.scan.kernels, 2 * queries.half);
-        let mut factors: [&[u8]; BLOCKS] = [&[]; BLOCKS];
-        let (mut places, mut masks, mut blocks) = ([0; BLOCKS], [0; BLOCKS], 0);
-        for (block, &mask) in live.iter().enumerate().filter(|(_, mask)| **mask != 0) {
-            let (its_factors, high) = codes.high(first / LANES + block);
-            kernels.unpack(high, &mut self.unpacked[blocks * LANES * row..][..LANES * row]);
-            scorer.tally.bytes += (its_factors.len() + high.len()) as u64;
-            scorer.tally.swept += u64::from(mask.count_ones()) * tests.len() as u64;
-            factors[blocks] = its_factors;
-            masks[blocks] = mask;
-            places[blocks] = block * LANES;
-            blocks += 1;
-        }
-        let sweep = TileSweep {
-            codes: &self.unpacked,
-            factors: &factors[..blocks],
-            live: &masks,
-            queries: &queries.codes,
-            row,
-            bounds: tests,
-        };
-        kernels.sweep_tiles(&sweep, survivors);
-        for survivor in survivors {
-            let at = survivor.at as usize;
-            survivor.at = (places[at / LANES] + at % LANES) as u32;
-        }
+        hopeful
+    }
+}
+
+/// The same for all queries, on matrix tiles.
+fn tiled<F: Fn(&u32, &u32) -> Ordering>(
+    scorer: &mut Scorer<F>,
+    (codes, queries): (&Codes, &QueryCodes),
+    tests: &Tests,
+    first: usize,
+    live: &[u32; BLOCKS],
+    unpacked: &mut [u8],
+    survivors: &mut Vec<Survivor>,
+) {
+    let (kernels, row) = (scorer.scan.kernels, 2 * queries.half);
+    let mut factors: [&[u8]; BLOCKS] = [&[]; BLOCKS];
+    let (mut places, mut masks, mut blocks) = ([0; BLOCKS], [0; BLOCKS], 0);
+    for (block, &mask) in live.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+        let (its_factors, high) = codes.high(first / LANES + block);
+        kernels.unpack(high, &mut unpacked[blocks * LANES * row..][..LANES * row]);
+        scorer.tally.bytes += (its_factors.len() + high.len()) as u64;
+        scorer.tally.swept += u64::from(mask.count_ones()) * tests.tests.len() as u64;
+        factors[blocks] = its_factors;
+        masks[blocks] = mask;
+        places[blocks] = block * LANES;
+        blocks += 1;
+    }
+    let sweep = TileSweep {
+        codes: unpacked,
+        factors: &factors[..blocks],
+        live: &masks,
+        queries: &queries.codes,
+        row,
+        bounds: &tests.tests,
+    };
+    kernels.sweep_tiles(&sweep, survivors);
+    for survivor in survivors {
+        let at = survivor.at as usize;
+        survivor.at = (places[at / LANES] + at % LANES) as u32;
     }
 }
 

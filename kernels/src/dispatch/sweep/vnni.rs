@@ -32,8 +32,10 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
     let queries = sweep.queries[at * 2 * sweep.half..].as_ptr();
     for step in 0..sweep.codes.len() / 64 {
         // What lies behind these codes comes next; the hardware's own guesses end with each page, and fall short of
-        // what the caches can deliver.
-        prefetch_line(codes.wrapping_add(step * 64 + AHEAD));
+        // what the caches can deliver. Where many queries read the same codes these are in the cache already.
+        if Q < 12 {
+            prefetch_line(codes.wrapping_add(step * 64 + AHEAD));
+        }
         // SAFETY: the codes hold 64 bytes a step.
         let both = unsafe { _mm512_loadu_si512(codes.add(step * 64).cast()) };
         let below = _mm512_and_si512(both, nibble);
