@@ -53,7 +53,8 @@ PAIR = {
     "dual-encoder": ["--method", "dual-encoder", "--encoder-layers", "6"],
     "self-contrastive": ["--method", "self-contrastive", "--encoder-layers", "6,5", "--lambda", "1"],
 }
-SEEDS = [0, 1]
+# Three at least are needed to tell a point from chance.
+SEEDS = [0]
 
 
 def measure(quick: bool) -> dict:
@@ -229,7 +230,7 @@ def figures_of(table: dict) -> dict:
 def figures_of_pair(table: dict) -> dict:
     unit = f"{UNIT} of SQuAD's and dev's passages"
     of_arm = {arm: [top_5(table[f"{arm}-s{seed}"]) for seed in SEEDS] for arm in PAIR}
-    gains = [b - a for a, b in zip(*of_arm.values())]
+    gains = [b - a for a, b in zip(of_arm["dual-encoder"], of_arm["self-contrastive"])]
     return {
         "mlr.de_top5": figure(of_arm["dual-encoder"], unit),
         "mlr.self_contrastive_top5": figure(of_arm["self-contrastive"], unit),
