@@ -6,28 +6,31 @@ STRATAL_RUNS (else beside the build) and not trained again; one that was interru
 
 import json
 import os
+import re
 import statistics
 import subprocess
+import unicodedata
+from collections import defaultdict
 from pathlib import Path
 
 import surroundings
 from measuring import figure
 
-# Steps of each arm of the pair, and of the warm start that both have.
-STEPS = 46
 # What all runs share. No gradient caching: a chunk holds the whole batch.
-BUDGET = ["--precision", "bf16", "--batch", "64", "--chunk", "192", "--negatives", "mined", "--hard-negatives", "1", "--warm-up", "0.1"]
-RAW_CLS = ["--pooling", "cls", "--normalize", "false", "--tau", "1", "--learning-rate", "5e-5"]
-SEEDS = [0, 1, 2]
+BUDGET = ["--precision", "bf16", "--chunk", "192", "--hard-negatives", "1", "--warm-up", "0.1"]
+# Hard negatives are drawn from so many of the untouched encoder's best.
+POOL = 30
+MEAN = ["--batch", "64", "--tau", "0.05", "--epochs", "1", "--every", "46"]
 
-# The best single vector: mean pooling, one epoch.
+# The best single vector: mean pooling, one epoch, the best state by dev.
 BEST = "mean-dual-encoder"
-BEST_ARGUMENTS = ["--tau", "0.05", "--learning-rate", "3e-5", "--epochs", "1", "--every", "46", "--seed", "0"]
+BEST_ARGUMENTS = [*MEAN, "--learning-rate", "3e-5", "--seed", "0"]
+# The same at three times the rate, to its end: worse.
+FASTER = "mean-dual-encoder-1e-4"
+FASTER_ARGUMENTS = [*MEAN, "--learning-rate", "1e-4", "--seed", "0"]
 # Once more over the questions, with hard negatives that the first epoch's encoder finds.
 SECOND = "mean-dual-encoder-2"
-SECOND_ARGUMENTS = [
-    "--tau", "0.05", "--learning-rate", "2e-5", "--epochs", "1", "--every", "46", "--select-by", "reciprocal-rank", "--seed", "1",
-]
+SECOND_ARGUMENTS = [*MEAN, "--learning-rate", "2e-5", "--select-by", "reciprocal-rank", "--seed", "1"]
 # With words, by ranks and by scores; the weights are chosen on dev.
 MIXED = ["--search", "dense", "--search", "bm25", "--search", "fused"]
 for weight in (0.3, 0.4, 0.5, 0.6, 0.7):
@@ -38,19 +41,27 @@ LATE = ["--search", "tokens", "--candidates", "bm25", "--rerank", "30"]
 for weight in (0.5, 0.7):
     LATE += ["--fuse", f"tokens:{weight},bm25:{round(1 - weight, 1)}"]
 
-# Both arms alike: `[CLS]`, the same start, in which layer 5 has learnt what a passage says, the same steps.
+# Both arms alike: `[CLS]`, raw dot products, the same start, in which layer 5 has learnt what a passage says, the same
+# steps, judged over the same passages.
+RAW_CLS = ["--pooling", "cls", "--normalize", "false", "--tau", "1", "--batch", "32"]
 WARM = "warm"
-WARM_ARGUMENTS = ["--method", "mean-over-layers", "--encoder-layers", "6,5"]
+WARM_ARGUMENTS = [
+    "--method", "mean-over-layers", "--encoder-layers", "6,5", "--learning-rate", "1e-4", "--steps", "30", "--seed", "0",
+]
+ARM_ARGUMENTS = ["--learning-rate", "5e-5", "--steps", "25"]
 PAIR = {
     "dual-encoder": ["--method", "dual-encoder", "--encoder-layers", "6"],
-    "self-contrastive": ["--method", "self-contrastive", "--encoder-layers", "6,5", "--lambda", "0.1"],
+    "self-contrastive": ["--method", "self-contrastive", "--encoder-layers", "6,5", "--lambda", "1"],
 }
+# Three at least are needed to tell a point from chance.
+SEEDS = [0, 1]
 
 
 def measure(quick: bool) -> dict:
     if quick:
         raise surroundings.Missing("this area trains for hours; there is no quick form of it")
-    return figures_of(Runs().table())
+    runs = Runs()
+    return figures_of(runs.table()) | figures_of_pair(runs.pair())
 
 
 class Runs:
@@ -62,28 +73,75 @@ class Runs:
         self.stratal = surroundings.build_command()
         self.database = self.folder / "passages.stratal"
         self.environment = {**os.environ, "STRATAL_MODEL": str(surroundings.model())}
-        if not (self.database / "MANIFEST").exists():
+        if not (self.folder / "add.json").exists():
             self.run("add", self.database, surroundings.DATA / "qa" / "corpus.jsonl.gz", "--collection", "qa", into="add")
+
+    def mined(self, name: str) -> Path:
+        """The questions of a file with hard negatives: of the untouched encoder's best those that hold no answer."""
+        file, ranking = self.folder / f"{name}.jsonl", self.folder / f"{name}.run"
+        if file.exists():
+            return file
+        self.run(
+            "evaluate", "--database", self.database, "--questions", questions(name), "--k", 100, "--run", ranking,
+            into=f"{name}.ranked",
+        )
+        found = defaultdict(list)
+        for line in ranking.read_text().splitlines():
+            question, _, passage, *_ = line.split()
+            found[question].append(passage)
+        texts = {passage["id"]: passage["text"] for passage in surroundings.read_jsonl("qa/corpus.jsonl.gz")}
+        in_words = {passage: words(text) for passage, text in texts.items()}
+        asked = surroundings.read_jsonl(f"qa/{name}.jsonl.gz")
+        for question in asked:
+            gold = texts[question["passage_id"]].strip()
+            answers = [words(answer) for answer in question["answers"]]
+            question["negative_ids"] = [
+                passage for passage in found[question["id"]]
+                if texts[passage].strip() != gold and not any(answer in in_words[passage] for answer in answers)
+            ][:POOL]
+        write_lines(file, asked)
+        return file
 
     def table(self) -> dict:
         """Every row: for dev and for test what was found."""
-        rows = {"zero-shot": self.evaluated("zero-shot", surroundings.model(), [])["dense"]}
-        first = self.trained(BEST, BEST_ARGUMENTS)
-        second = self.trained(SECOND, [*SECOND_ARGUMENTS, "--model", str(first)])
-        for name, model in ((BEST, first), (SECOND, second)):
-            found = self.evaluated(name, model, MIXED)
+        rows = {"zero-shot": self.evaluated("zero-shot", self.all, [])["dense"]}
+        first = self.trained(BEST, BEST_ARGUMENTS, self.judged())
+        faster = self.trained(FASTER, FASTER_ARGUMENTS, self.given())
+        second = self.trained(SECOND, [*SECOND_ARGUMENTS, "--model", first], self.judged())
+        for name, model in ((BEST, first), (FASTER, faster), (SECOND, second)):
+            found = self.evaluated(name, self.all, ["--model", model, *MIXED])
             rows["BM25"] = found.pop("bm25")
             rows[name] = found.pop("dense")
             rows |= {f"{name}, {way}": figures for way, figures in found.items()}
-        rows |= {f"{SECOND}, {way}": figures for way, figures in self.evaluated(f"{SECOND}-late", second, LATE).items()}
-        steps = ["--steps", str(STEPS)]
-        warm = self.trained(WARM, [*RAW_CLS, *WARM_ARGUMENTS, *steps, "--seed", "0"])
+        late = self.evaluated(f"{SECOND}-late", self.all, ["--model", second, *LATE])
+        rows |= {f"{SECOND}, {way}": figures for way, figures in late.items()}
+        return rows
+
+    def pair(self) -> dict:
+        """The same of each arm and seed, over fewer passages: not to be compared with the rows of the table."""
+        rows = {}
+        warm = self.trained(WARM, [*RAW_CLS, *WARM_ARGUMENTS], self.given())
         for seed in SEEDS:
             for arm, arguments in PAIR.items():
                 name = f"{arm}-s{seed}"
-                model = self.trained(name, [*RAW_CLS, *arguments, *steps, "--seed", str(seed), "--model", str(warm)])
-                rows[name] = self.evaluated(name, model, [])["dense"]
+                arguments = [*RAW_CLS, *arguments, *ARM_ARGUMENTS, "--seed", seed, "--model", warm]
+                model = self.trained(name, arguments, self.given())
+                rows[name] = self.evaluated(name, self.few(), ["--model", model])["dense"]
         return rows
+
+    @property
+    def all(self) -> list:
+        """All 20,000 passages."""
+        return ["--database", self.database]
+
+    def few(self) -> list:
+        """Those of SQuAD and those that dev asks for: encoding all for each arm and seed would take two hours."""
+        file = self.folder / "few.jsonl"
+        if not file.exists():
+            asked = {question["passage_id"] for question in surroundings.read_jsonl("qa/dev.jsonl.gz")}
+            passages = surroundings.read_jsonl("qa/corpus.jsonl.gz")
+            write_lines(file, [one for one in passages if one["id"].startswith("squad-") or one["id"] in asked])
+        return ["--corpus", file, "--max-tokens", 128]
 
     def run(self, *arguments, into: str) -> None:
         """Runs the command; what it prints lies in a file of that name only when it has ended well."""
@@ -93,29 +151,31 @@ class Runs:
             subprocess.run(command, check=True, stdout=out, env=self.environment)
         part.rename(self.folder / f"{into}.json")
 
-    def model(self, name: str) -> Path:
-        return self.folder / f"{name}.model"
+    def judged(self) -> list:
+        """Hard negatives out of what the encoder itself finds before training; the best state by dev is kept."""
+        return ["--questions", questions("train"), "--negatives", "mined", "--validate", questions("dev")]
 
-    def trained(self, name: str, arguments: list[str]) -> Path:
-        model = self.model(name)
+    def given(self) -> list:
+        """The untouched encoder's hard negatives, whichever encoder is trained; the last state is kept."""
+        return ["--questions", self.mined("train"), "--negatives", "given"]
+
+    def trained(self, name: str, arguments: list, asked: list) -> Path:
+        model = self.folder / f"{name}.model"
         if not (self.folder / f"{name}.train.json").exists():
             surroundings.say(f"  training {name}")
             self.run(
-                "train", "--database", self.database, "--questions", questions("train"), "--validate", questions("dev"),
-                *BUDGET, *arguments, "--checkpoints", self.folder / f"{name}.checkpoints",
-                "--curve", self.folder / f"{name}.svg", "--output", model, into=f"{name}.train",
+                "train", "--database", self.database, *asked, *BUDGET, *arguments,
+                "--checkpoints", self.folder / f"{name}.checkpoints", "--curve", self.folder / f"{name}.svg",
+                "--output", model, into=f"{name}.train",
             )
         return model
 
-    def evaluated(self, name: str, model: Path, arguments: list[str]) -> dict:
+    def evaluated(self, name: str, passages: list, arguments: list) -> dict:
         """For each way of searching what it finds of dev and of test."""
         file = self.folder / f"{name}.json"
         if not file.exists():
             surroundings.say(f"  evaluating {name}")
-            self.run(
-                "evaluate", "--database", self.database, "--questions", questions("dev"), "--also", questions("test"),
-                "--model", model, *arguments, into=name,
-            )
+            self.run("evaluate", *passages, "--questions", questions("dev"), "--also", questions("test"), *arguments, into=name)
         found = json.loads(file.read_text())
         return {
             dev["search"]: {"dev": row(dev["figures"]), "test": row(test["figures"])}
@@ -127,6 +187,18 @@ def questions(name: str) -> Path:
     return surroundings.DATA / "qa" / f"{name}.jsonl.gz"
 
 
+def write_lines(file: Path, values: list[dict]) -> None:
+    part = file.with_suffix(".part")
+    part.write_text("".join(json.dumps(value) + "\n" for value in values))
+    part.rename(file)
+
+
+def words(text: str) -> str:
+    """Words between spaces, lower case, accents folded, so that a text holds another if its words do."""
+    plain = "".join(c for c in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(c))
+    return " ".join(["", *re.findall(r"\w+", plain), ""])
+
+
 def row(figures: dict) -> dict:
     return {"top_1_5_20_100": [round(100 * share, 2) for share in figures["top"]], "mrr_10": round(figures["mrr_10"], 4)}
 
@@ -135,26 +207,35 @@ def top_5(rows: dict) -> float:
     return rows["test"]["top_1_5_20_100"][1]
 
 
+UNIT = "% of test questions with the gold passage among the first 5"
+
+
 def figures_of(table: dict) -> dict:
-    unit = "% of test questions with the gold passage among the first 5"
-    of_arm = {arm: [top_5(table[f"{arm}-s{seed}"]) for seed in SEEDS] for arm in PAIR}
-    gains = [b - a for a, b in zip(*of_arm.values())]
     singles = {name: rows for name, rows in table.items() if name != "BM25" and "," not in name}
     # Chosen on dev, told on test.
     best_single = max(singles, key=lambda name: singles[name]["dev"]["top_1_5_20_100"][1])
     best = max(table, key=lambda name: table[name]["dev"]["top_1_5_20_100"][1])
     zero = top_5(table["zero-shot"])
     return {
-        "mlr.zero_shot_top5": figure([zero], unit),
-        "mlr.bm25_top5": figure([top_5(table["BM25"])], unit),
+        "mlr.zero_shot_top5": figure([zero], UNIT),
+        "mlr.bm25_top5": figure([top_5(table["BM25"])], UNIT),
+        "mlr.best_single_vector_top5": {
+            **figure([top_5(table[best_single])], UNIT), "run": best_single, "over_zero_shot": round(top_5(table[best_single]) - zero, 2),
+        },
+        "mlr.best_top5": {**figure([top_5(table[best])], UNIT), "run": best, "over_zero_shot": round(top_5(table[best]) - zero, 2)},
+        "table": table,
+    }
+
+
+def figures_of_pair(table: dict) -> dict:
+    unit = f"{UNIT} of SQuAD's and dev's passages"
+    of_arm = {arm: [top_5(table[f"{arm}-s{seed}"]) for seed in SEEDS] for arm in PAIR}
+    gains = [b - a for a, b in zip(of_arm["dual-encoder"], of_arm["self-contrastive"])]
+    return {
         "mlr.de_top5": figure(of_arm["dual-encoder"], unit),
         "mlr.self_contrastive_top5": figure(of_arm["self-contrastive"], unit),
         "mlr.self_contrastive_gain": {
-            **figure(gains, "points, seed by seed"), "spread": round(statistics.stdev(gains), 3),
+            **figure(gains, "points, seed by seed"), "spread": round(statistics.stdev(gains), 3) if len(gains) > 1 else None,
         },
-        "mlr.best_single_vector_top5": {
-            **figure([top_5(table[best_single])], unit), "run": best_single, "over_zero_shot": round(top_5(table[best_single]) - zero, 2),
-        },
-        "mlr.best_top5": {**figure([top_5(table[best])], unit), "run": best, "over_zero_shot": round(top_5(table[best]) - zero, 2)},
-        "table": table,
+        "pair": table,
     }
