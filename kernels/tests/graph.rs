@@ -179,6 +179,40 @@ fn a_walk_as_wide_as_the_graph_comes_to_every_row() {
 }
 
 #[test]
+fn a_walk_ends_where_nothing_else_is_near_and_is_never_narrower_than_k() {
+    let (dimension, clusters, each) = (32, 100, 20);
+    let centres = Numbers(7).vectors(clusters * dimension);
+    let mut values = Numbers(8).vectors(clusters * each * dimension);
+    for (row, vector) in values.chunks_exact_mut(dimension).enumerate() {
+        let centre = &centres[row / each * dimension..][..dimension];
+        for (value, centre) in vector.iter_mut().zip(centre) {
+            *value = centre + 0.01 * *value;
+        }
+        let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+        vector.iter_mut().for_each(|value| *value /= length);
+    }
+    let planes = [Plane::from_f32(&values, dimension).unwrap()];
+    let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
+    let sections = bytes.sections();
+    let graph = Graph::open(&sections).unwrap();
+    let mut walk = Walk::new();
+    let mut ask = |k: usize, width: usize, query: &[f32]| {
+        let before = walk.counts()[0];
+        let search = GraphSearch::new(k, width);
+        let found = graph.search(&sections, &planes, query, &search, &mut walk);
+        (found.unwrap(), walk.counts()[0] - before)
+    };
+    for query in values.chunks_exact(dimension).step_by(157) {
+        let (all, every) = ask(10, clusters * each, query);
+        let (found, compared) = ask(10, 600, query);
+        assert_eq!(every, (clusters * each) as u64);
+        assert_eq!(found, all, "its own cluster is all that is near");
+        assert!(compared < every / 2, "{compared} of {every}");
+        assert_eq!(ask(60, 1, query), ask(60, 60, query));
+    }
+}
+
+#[test]
 fn damaged_bytes_are_refused_or_harmless() {
     let (dimension, rows) = (40, 700);
     let mut values = Numbers(5).vectors(rows * dimension);

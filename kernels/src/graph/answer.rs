@@ -261,7 +261,7 @@ unsafe fn answer<L: Lanes>(
         width,
         rank: more(options.k),
         reach: if width < graph.nodes {
-            options.reach
+            options.reach()
         } else {
             f32::INFINITY
         },

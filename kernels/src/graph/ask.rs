@@ -9,7 +9,6 @@ use crate::{Candidate, Instructions};
 pub struct GraphSearch<'a> {
     pub(super) k: usize,
     pub(super) width: usize,
-    pub(super) reach: f32,
     pub(super) floor: f64,
     pub(super) floors: Option<&'a [f64]>,
     pub(super) live: Option<(&'a [u64], usize)>,
@@ -25,7 +24,6 @@ impl<'a> GraphSearch<'a> {
         GraphSearch {
             k,
             width: width.max(k).max(1),
-            reach: reach(width),
             floor: f64::NEG_INFINITY,
             floors: None,
             live: None,
@@ -33,6 +31,12 @@ impl<'a> GraphSearch<'a> {
             order: &|a, b| a.cmp(&b),
             instructions: None,
         }
+    }
+
+    /// How near to the k-th a node must be, in times of that one's distance: what gives the same recall in the least time,
+    /// on sentence vectors of 384 components, a hundred thousand and a million.
+    pub(super) fn reach(&self) -> f32 {
+        1.0 + 0.01 * (self.width as f32).sqrt()
     }
 
     /// Only rows that score at least `floor`.
@@ -82,12 +86,6 @@ impl std::fmt::Debug for GraphSearch<'_> {
             .field("layers", &self.layers)
             .finish_non_exhaustive()
     }
-}
-
-/// How near to the k-th a node must be for walks of this width, as a share of that one's distance: what gives the same
-/// recall in the least time, on sentence vectors of 384 components, a hundred thousand and a million.
-fn reach(width: usize) -> f32 {
-    1.0 + 0.01 * (width as f32).sqrt()
 }
 
 /// The answer to one query.

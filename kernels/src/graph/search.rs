@@ -170,10 +170,11 @@ impl Walker {
     /// The score that a node must have to be near enough.
     #[inline(always)]
     fn bar(&self, limits: &Limits) -> f32 {
-        let Some(&last) = self.beam.get(limits.rank - 1) else {
-            return f32::NEG_INFINITY;
+        let last = match self.beam.get(limits.rank - 1) {
+            // Infinitely many times no distance at all would be no number.
+            Some(&last) if limits.reach.is_finite() => score_of(last),
+            _ => return f32::NEG_INFINITY,
         };
-        let last = score_of(last);
         let distance = (1.0 - last).max(ERRORS * self.query.errors[0]);
         last - (limits.reach - 1.0) * distance
     }
