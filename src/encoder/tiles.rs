@@ -312,7 +312,7 @@ fn blocks(
 
 /// What blocks are multiplied with.
 enum Means {
-    Tiles(#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] TileRegisters),
+    Tiles(TileRegisters),
     #[cfg(target_arch = "x86_64")]
     DotProducts,
     Plain,

@@ -7,7 +7,7 @@ use rayon::slice::ParallelSlice;
 use stratal_kernels::{Candidate, GraphAnswer, GraphSearch, Plane};
 use stratal_storage::{LivePart, Part};
 
-use super::exact::THIN;
+use super::THIN;
 use crate::index::is_worth_while;
 use crate::{CollectionSnapshot, Result};
 

@@ -13,16 +13,13 @@ use stratal_storage::{CompanionKind, LivePart, Part, Row};
 
 use super::approximate::{self, Ask, Effort};
 use super::explain::{Explanation, PartExplanation, SearchPath};
-use super::{Field, Hit};
+use super::{Field, Hit, THIN};
 use crate::device::{Chosen, DevicePart};
 use crate::filter::{alive, passing};
 use crate::{CollectionSnapshot, Error, Filter, Id, Result, codes};
 
 /// Products of components for which a search stays on its caller's thread.
 const LITTLE: u64 = 1 << 20;
-
-/// Where fewer than one row in so many counts, reading those vectors is less than reading the codes around them.
-pub(super) const THIN: u64 = 16;
 
 /// What is searched for, the same for every part.
 pub(super) struct Asked<'a> {

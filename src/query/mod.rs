@@ -17,6 +17,9 @@ pub use explain::{Explanation, PartExplanation, SearchPath};
 /// How many hits are returned where the caller does not say.
 const K_DEFAULT: usize = 10;
 
+/// Where fewer than one row in so many counts, reading those vectors is less than reading the codes around them.
+const THIN: u64 = 16;
+
 /// A part of a document that a hit can bring along. The id, version and score always come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {

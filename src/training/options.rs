@@ -13,13 +13,13 @@ pub enum Precision {
     #[default]
     Single,
     /// bf16 on processors that multiply it (on the matrix tiles of AMX, or by AVX-512's dot products), which takes about
-    /// half the time; f32 on others. The result depends on which it was.
+    /// half to three quarters of the time; f32 on others. The result depends on which it was.
     Half,
 }
 
 impl Precision {
     /// Whether matrices are rounded to bf16 and multiplied as such.
-    pub(crate) fn on_tiles(self) -> bool {
+    pub(crate) fn is_in_bf16(self) -> bool {
         self == Precision::Half && crate::encoder::tiles::is_permitted()
     }
 }

@@ -88,8 +88,8 @@ impl Network {
         gradient: &mut [f32],
         packed: &mut Packed,
     ) {
-        match self.precision.on_tiles() {
-            true => add_weight_gradient_on_tiles(self.isa, dy, x, input, gradient, packed),
+        match self.precision.is_in_bf16() {
+            true => add_weight_gradient_in_bf16(self.isa, dy, x, input, gradient, packed),
             false => add_weight_gradient(self.isa, dy, x, input, gradient, &mut packed.panels),
         }
     }
@@ -133,7 +133,7 @@ fn add_weight_gradient(
 }
 
 /// As [`add_weight_gradient`], in bf16.
-fn add_weight_gradient_on_tiles(
+fn add_weight_gradient_in_bf16(
     isa: Isa,
     dy: &[f32],
     x: &[f32],

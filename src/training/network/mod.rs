@@ -59,7 +59,7 @@ enum Right {
 
 impl Right {
     fn new(isa: Isa, precision: Precision) -> Right {
-        match precision.on_tiles() {
+        match precision.is_in_bf16() {
             true => Right::Half(TilePanels::default()),
             false => Right::Single(Panels::new(isa)),
         }

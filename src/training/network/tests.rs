@@ -384,7 +384,7 @@ fn assert_half_points_where_single_does(model: &Weights, least: f64, off: f64) {
     let cosine = dot(&single.1, &half.1) / (dot(&single.1, &single.1) * dot(&half.1, &half.1)).sqrt();
     assert!(cosine > least, "{cosine}");
     assert!((single.0 - half.0).abs() < off * single.0.abs().max(1.0));
-    match Precision::Half.on_tiles() {
+    match Precision::Half.is_in_bf16() {
         true => assert!(single.1 != half.1),
         false => assert!(single.1 == half.1, "without tiles it is computed in f32"),
     }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Sweep, Sweeps};
+use super::{SWEEP_QUERIES, Sweep, Sweeps};
 use crate::dispatch::prefetch_line;
 
 pub(in crate::dispatch) const SWEEPS: Sweeps = Sweeps { sweep, low };
@@ -15,7 +15,7 @@ fn sweep(sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
     let mut at = 0;
     while at < sweep.bounds.len() {
         at += match sweep.bounds.len() - at {
-            12.. => some::<12>(sweep, at, masks, sums),
+            SWEEP_QUERIES.. => some::<SWEEP_QUERIES>(sweep, at, masks, sums),
             4.. => some::<4>(sweep, at, masks, sums),
             _ => some::<1>(sweep, at, masks, sums),
         };
@@ -33,7 +33,7 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
     for step in 0..sweep.codes.len() / 64 {
         // What lies behind these codes comes next; the hardware's own guesses end with each page, and fall short of
         // what the caches can deliver. Where many queries read the same codes these are in the cache already.
-        if Q < 12 {
+        if Q < SWEEP_QUERIES {
             prefetch_line(codes.wrapping_add(step * 64 + AHEAD));
         }
         // SAFETY: the codes hold 64 bytes a step.
