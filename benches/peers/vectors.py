@@ -111,8 +111,8 @@ def sample(things: list, count: int) -> list:
 def encode(texts: list[str]):
     """Normalised means over tokens, and raw [CLS] vectors, of the last layer; batches of like length.
 
-    The encoder's products are bf16, twice as quick where the processor has them: vectors as real
-    as those in f32, if not the same to the last digits. Pooling is in f32.
+    The encoder's products are bf16 where the processor has them, for they are twice as quick there (and many times
+    slower elsewhere): vectors as real as those in f32, if not the same to the last digits. Pooling is in f32.
     """
     import numpy
     import torch
@@ -120,7 +120,9 @@ def encode(texts: list[str]):
 
     folder = surroundings.model()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    encoder = transformers.AutoModel.from_pretrained(folder).eval().to(torch.bfloat16)
+    has_bf16 = {"avx512_bf16", "amx_bf16"} & set(surroundings.machine()["instructions"])
+    precision = torch.bfloat16 if has_bf16 else torch.float32
+    encoder = transformers.AutoModel.from_pretrained(folder).eval().to(precision)
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     means = numpy.empty((len(texts), DIMENSION), numpy.float32)
     firsts = numpy.empty((len(texts), DIMENSION), numpy.float32)
