@@ -92,20 +92,22 @@ unsafe fn tile<const R: usize>(
 impl Lanes for Avx2 {
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], query: &Head) -> [i32; LANES] {
+    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], count: usize, query: &Head) -> [i32; LANES] {
         const { assert!(HEAD <= 2, "sixteen bits hold the sums of two lines") };
         let query = query.0.as_ptr();
-        at.map(|at| {
+        let mut sums = [0; LANES];
+        for (sum, &at) in sums.iter_mut().zip(at).take(count) {
             // SAFETY: the caller promises that the head is within `lines`; the query has 128 bytes for each line of it.
-            unsafe {
+            *sum = unsafe {
                 let head = lines.as_ptr().add(at as usize * each);
-                let mut sum = line(&*head, query);
+                let mut products = line(&*head, query);
                 if each > 1 {
-                    sum = _mm256_add_epi16(sum, line(&*head.add(1), query.add(128)));
+                    products = _mm256_add_epi16(products, line(&*head.add(1), query.add(128)));
                 }
-                folded(widened(sum))
-            }
-        })
+                folded(widened(products))
+            };
+        }
+        sums
     }
 
     #[inline(always)]

@@ -25,11 +25,11 @@ pub(super) const LANES: usize = 16;
 
 /// Products of small integers. Every method of every implementation gives the same numbers.
 pub(super) trait Lanes {
-    /// `Σ pᵢ cᵢ` of the heads, of `each` lines, that `at` names.
+    /// `Σ pᵢ cᵢ` of the heads, of `each` lines, that the first `count` of `at` name. What comes behind those means nothing.
     ///
     /// # Safety
     /// The processor must have the instructions, `each` be 1 or 2, and `lines` hold `each` for every entry of `at`.
-    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], query: &Head) -> [i32; LANES];
+    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], count: usize, query: &Head) -> [i32; LANES];
 
     /// A bit for each sum that reaches `bar` times `scale`.
     ///
@@ -117,14 +117,17 @@ fn line_product(line: &Line, query: &[i8]) -> i32 {
 
 impl Lanes for Portable {
     #[inline(always)]
-    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], query: &Head) -> [i32; LANES] {
-        at.map(|at| {
+    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], count: usize, query: &Head) -> [i32; LANES] {
+        let mut sums = [0; LANES];
+        for (sum, &at) in sums.iter_mut().zip(at).take(count) {
             let head = &lines[at as usize * each..][..each];
-            head.iter()
+            *sum = head
+                .iter()
                 .zip(query.0.chunks_exact(LINE_DIMENSION))
                 .map(|(line, query)| line_product(line, query))
-                .sum()
-        })
+                .sum();
+        }
+        sums
     }
 
     #[inline(always)]
@@ -136,12 +139,14 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn unseen(nodes: &[u32; DEGREE], count: u32, seen: &[u32], out: &mut [u32; DEGREE]) -> usize {
+        let Some(last) = count.checked_sub(1) else { return 0 };
         let mut fresh = 0;
         for &node in nodes {
-            if node < count && seen[node as usize / 32] >> (node % 32) & 1 == 0 {
-                out[fresh] = node;
-                fresh += 1;
-            }
+            // No branch, for which ones were seen cannot be guessed.
+            let within = node.min(last);
+            out[fresh] = within;
+            let unseen = seen[within as usize / 32] >> (within % 32) & 1 == 0;
+            fresh += usize::from((node == within) & unseen);
         }
         fresh
     }

@@ -265,7 +265,7 @@ impl Walker {
                 }
             }
             // SAFETY: the nodes exist, and so do their layers.
-            let sums = unsafe { L::heads(links.first, links.basis.head, &at, &self.query.head) };
+            let sums = unsafe { L::heads(links.first, links.basis.head, &at, filled, &self.query.head) };
             self.read[0] += filled as u64;
             let mut worst = self.bar(limits);
             if self.beam.len() >= limits.width {

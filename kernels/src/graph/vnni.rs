@@ -41,13 +41,13 @@ fn reduce(sums: &[__m512i; LANES]) -> __m512i {
     )
 }
 
-/// Sixteen heads of `H` lines.
+/// The first `N` heads, of `H` lines.
 ///
 /// # Safety
-/// `lines` must hold `H` for every entry of `at`, and `H` be at most [`HEAD`].
+/// `lines` must hold `H` for every entry of `at`, `H` be at most [`HEAD`], and `N` at most sixteen.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn heads<const H: usize>(lines: &[Line], at: &[u32; LANES], query: &Head) -> [i32; LANES] {
+unsafe fn heads<const H: usize, const N: usize>(lines: &[Line], at: &[u32; LANES], query: &Head) -> [i32; LANES] {
     let mut asked = [_mm512_setzero_si512(); 2 * HEAD];
     for (asked, query) in asked.iter_mut().zip(query.0.chunks_exact(64)) {
         // SAFETY: the chunk is 64 bytes.
@@ -55,7 +55,7 @@ unsafe fn heads<const H: usize>(lines: &[Line], at: &[u32; LANES], query: &Head)
     }
     let nibble = _mm512_set1_epi8(15);
     let mut sums = [_mm512_setzero_si512(); LANES];
-    for (sum, &at) in sums.iter_mut().zip(at) {
+    for (sum, &at) in sums.iter_mut().zip(at).take(N) {
         for (within, asked) in asked.chunks_exact(2).take(H).enumerate() {
             // SAFETY: the caller promises that the head is within `lines`.
             let line = unsafe { _mm512_load_si512(lines.as_ptr().add(at as usize * H + within).cast()) };
@@ -162,12 +162,14 @@ unsafe fn strip<const R: usize, const B: usize>(
 impl Lanes for Vnni {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], query: &Head) -> [i32; LANES] {
+    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], count: usize, query: &Head) -> [i32; LANES] {
         // SAFETY: the caller promises that each head is within `lines`.
         unsafe {
-            match each {
-                1 => heads::<1>(lines, at, query),
-                _ => heads::<2>(lines, at, query),
+            match (each, count) {
+                (1, 0..=8) => heads::<1, 8>(lines, at, query),
+                (1, _) => heads::<1, LANES>(lines, at, query),
+                (_, 0..=8) => heads::<2, 8>(lines, at, query),
+                (_, _) => heads::<2, LANES>(lines, at, query),
             }
         }
     }
