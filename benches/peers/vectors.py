@@ -10,6 +10,7 @@ queries_10k, queries_1k   real questions of qa (train, dev, test); the thousand 
 real_100k                 100,000 different sentences of the passages, mean-pooled, normalised
 cls_100k                  the raw [CLS] vectors of the last layer for the same sentences
 real_1m                   each of real_100k and nine of normalize(x + e), e ~ N(0, c Cov), E|e|^2 = 0.36
+multi_25k_x4              [25000, 4, 384]: four sentences of real_100k a document, as they come
 multi_100k_x4             [100000, 4, 384]: four parts, one after the other, of half a passage each
 """
 
@@ -29,7 +30,7 @@ DIMENSION = 384
 COUNT = 100_000
 SEED = 42
 # In the order in which they are made.
-NAMES = ["queries_10k", "queries_1k", "real_100k", "cls_100k", "real_1m", "multi_100k_x4"]
+NAMES = ["queries_10k", "queries_1k", "real_100k", "cls_100k", "real_1m", "multi_25k_x4", "multi_100k_x4"]
 
 
 def path(name: str) -> Path:
@@ -175,6 +176,13 @@ def make_million() -> None:
     save("real_1m", million)
 
 
+def make_small_multi() -> None:
+    import numpy
+
+    ensure(["real_100k"])
+    save("multi_25k_x4", numpy.load(path("real_100k")).reshape(COUNT // 4, 4, DIMENSION))
+
+
 def make_multi() -> None:
     means, _ = encode(quarters())
     save("multi_100k_x4", means.reshape(COUNT, 4, DIMENSION))
@@ -186,6 +194,7 @@ MAKERS = {
     "real_100k": make_sentences,
     "cls_100k": make_sentences,
     "real_1m": make_million,
+    "multi_25k_x4": make_small_multi,
     "multi_100k_x4": make_multi,
 }
 

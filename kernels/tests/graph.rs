@@ -90,7 +90,7 @@ fn threads_and_instructions_change_nothing() {
         let sections = bytes.sections();
         let graph = Graph::open(&sections).unwrap();
         assert_eq!(
-            (graph.nodes(), graph.layers(), graph.dimension()),
+            (graph.documents(), graph.layers(), graph.dimension()),
             (rows, 2, dimension)
         );
         let mut walk = Walk::new();
@@ -150,7 +150,7 @@ fn a_walk_as_wide_as_the_graph_comes_to_every_row() {
     let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
     let sections = bytes.sections();
     let graph = Graph::open(&sections).unwrap();
-    assert_eq!(graph.nodes(), rows - 40);
+    assert_eq!(graph.documents(), rows - 40);
     let live: Vec<u64> = (0..rows.div_ceil(64))
         .map(|word| if word == 1 { 0 } else { u64::MAX })
         .collect();
@@ -213,17 +213,87 @@ fn a_walk_ends_where_nothing_else_is_near_and_is_never_narrower_than_k() {
 }
 
 #[test]
+fn documents_of_several_vectors_are_found_by_the_best_and_once() {
+    let (dimension, rows, layers) = (24, 1500, 3);
+    // Layers that say the same, that say about the same, and that have nothing in common.
+    for apart in [0.0, 0.1, 3.0] {
+        let base = Numbers(11).vectors(rows * dimension);
+        let values: Vec<Vec<f32>> = (0..layers)
+            .map(|layer| {
+                let noise = Numbers(20 + layer).vectors(rows * dimension);
+                let mut values: Vec<f32> = base.iter().zip(noise).map(|(b, n)| b + apart * n).collect();
+                for vector in values.chunks_exact_mut(dimension) {
+                    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+                    vector.iter_mut().for_each(|value| *value /= length);
+                }
+                values
+            })
+            .collect();
+        let planes: Vec<Plane> = values
+            .iter()
+            .map(|values| Plane::from_f32(values, dimension).unwrap())
+            .collect();
+        let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
+        let sections = bytes.sections();
+        let graph = Graph::open(&sections).unwrap();
+        assert_eq!((graph.documents(), graph.layers()), (rows, 3));
+        let mut walk = Walk::new();
+        let mut ask = |query: &[f32], k: usize, width: usize| {
+            let search = GraphSearch::new(k, width);
+            let found = graph.search(&sections, &planes, query, &search, &mut walk);
+            found.unwrap()
+        };
+        let queries = Numbers(12).vectors(40 * dimension);
+        let mut met = 0;
+        for query in queries.chunks_exact(dimension) {
+            let truth = max_inner_product(query, dimension, &planes, &Options::new(rows)).unwrap();
+            assert_eq!(ask(query, rows, rows), truth[0]);
+            let found = ask(query, 10, 30);
+            assert_eq!(found.len(), 10, "ten documents, whatever they have in common");
+            let mut once: Vec<u32> = found.iter().map(|found| found.row).collect();
+            once.sort_unstable();
+            once.dedup();
+            assert_eq!(once.len(), 10);
+            met += found
+                .iter()
+                .filter(|found| truth[0][..10].contains(found))
+                .count();
+        }
+        assert!(met >= 360, "{met} of 400 with layers {apart} apart");
+    }
+    let plane = [Plane::from_f32(&[1.0; 24], dimension).unwrap()];
+    let bytes = Bytes::of(&built(&plane, &GraphOptions::new()));
+    let sections = bytes.sections();
+    let graph = Graph::open(&sections).unwrap();
+    let two = [plane[0].clone(), plane[0].clone()];
+    let search = GraphSearch::new(1, 1);
+    let refused = graph.search(&sections, &two, &[1.0; 24], &search, &mut Walk::new());
+    assert!(
+        matches!(refused, Err(Error::GraphSection { .. })),
+        "planes that it was not built over"
+    );
+}
+
+#[test]
 fn damaged_bytes_are_refused_or_harmless() {
     let (dimension, rows) = (40, 700);
     let mut values = Numbers(5).vectors(rows * dimension);
     values.copy_within(0..dimension, 9 * dimension);
     let planes = [Plane::from_f32(&values, dimension).unwrap()];
-    let sound = built(&planes, &GraphOptions::new());
+    let one = built(&planes, &GraphOptions::new());
+    let other = Numbers(7).vectors(rows * dimension);
+    let both = [planes[0].clone(), Plane::from_f32(&other, dimension).unwrap()];
+    let two = built(&both, &GraphOptions::new());
     let mut numbers = Numbers(6);
     let mut walk = Walk::new();
-    for round in 0..600 {
+    for round in 0..1200 {
+        let (sound, planes) = if round % 2 == 0 {
+            (&one, &both[..1])
+        } else {
+            (&two, &both[..])
+        };
         let mut bad = sound.clone();
-        let section = round % sound.len();
+        let section = round / 2 % sound.len();
         match numbers.next() % 4 {
             0 => {
                 let length = numbers.next() as usize % (bad[section].len() + 1);
@@ -248,7 +318,7 @@ fn damaged_bytes_are_refused_or_harmless() {
                 let live = vec![u64::MAX; rows.div_ceil(64)];
                 let query = &values[dimension..2 * dimension];
                 for search in [GraphSearch::new(3, 20), GraphSearch::new(3, 20).live(&live, rows)] {
-                    if let Ok(found) = graph.search(&sections, &planes, query, &search, &mut walk) {
+                    if let Ok(found) = graph.search(&sections, planes, query, &search, &mut walk) {
                         assert!(found.iter().all(|found| (found.row as usize) < rows));
                     }
                 }

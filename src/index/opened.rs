@@ -55,7 +55,7 @@ impl Indexed {
         let graph = Graph::open(&sections).map_err(|error| error.to_string())?;
         if graph.layers() != layout.layers as usize
             || graph.dimension() != layout.dimension as usize
-            || graph.nodes() > segment.rows() as usize
+            || graph.documents() > segment.rows() as usize
         {
             return Err("it is of other vectors".to_owned());
         }

@@ -40,7 +40,8 @@ pub(super) enum Effort {
 pub(super) struct Ask<'a> {
     pub collection: &'a CollectionSnapshot,
     pub planes: &'a [Plane<'a>],
-    pub layers: &'a [u32],
+    /// How many were chosen.
+    pub layers: usize,
     /// `[q, D]`.
     pub queries: &'a [f32],
     pub k: usize,
@@ -88,7 +89,8 @@ fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option
         return Ok(None);
     };
     let layout = &ask.collection.schema.layout;
-    if !is_worth_while(segment, layout) {
+    // A graph tells documents by the best of all their vectors.
+    if !is_worth_while(segment, layout) || ask.layers < layout.layers as usize {
         return Ok(None);
     }
     let graphs = &ask.collection.engine.graphs;
@@ -126,7 +128,7 @@ fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option
             return Ok(None);
         }
     };
-    let mut search = GraphSearch::new(ask.k, width).layers(ask.layers).order(ask.ties);
+    let mut search = GraphSearch::new(ask.k, width).order(ask.ties);
     if let Some(mask) = ask.mask {
         search = search.live(mask, passing as usize);
     }

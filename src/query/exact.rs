@@ -193,7 +193,7 @@ impl Searched<'_> {
                 let ask = Ask {
                     collection: self.collection,
                     planes: &planes(self.collection, live, asked.layers)?,
-                    layers: asked.layers,
+                    layers: asked.layers.len(),
                     queries: asked.queries,
                     k: asked.k,
                     floors: self.floors,

@@ -208,7 +208,8 @@ macro_rules! request_settings {
             self
         }
 
-        /// Compare with these layers of the documents only; with all by default.
+        /// Compare with these layers of the documents only; with all by default. Over fewer than all every search is
+        /// exact.
         pub fn layers(mut self, layers: impl IntoIterator<Item = impl Into<String>>) -> Self {
             self.request.layers = Some(layers.into_iter().map(Into::into).collect());
             self

@@ -17,7 +17,8 @@ ROUNDS = 3
 
 
 def measure(quick: bool) -> dict:
-    names = ["queries_1k", "real_100k"] + ([] if quick else ["real_1m", "multi_100k_x4"])
+    multi = "multi_25k_x4" if quick else "multi_100k_x4"
+    names = ["queries_1k", "real_100k", multi] + ([] if quick else ["real_1m"])
     vectors.ensure(names)
     program = surroundings.build_program("approximate")
     figures = {}
@@ -31,8 +32,8 @@ def measure(quick: bool) -> dict:
         if not quick:
             with Bench("1m", "real_1m", program, folder, ["symphonyqg", "symphonyqg8"]) as bench:
                 figures |= bench.speed(ROUNDS) | bench.size() | bench.target()
-            with Bench("multi", "multi_100k_x4", program, folder, ["qdrant-edge", "symphonyqg", "hnswlib"]) as bench:
-                figures |= bench.several(ROUNDS) | bench.target()
+        with Bench("multi", multi, program, folder, ["qdrant-edge", "symphonyqg", "hnswlib"]) as bench:
+            figures |= bench.several(1 if quick else ROUNDS) | bench.target()
     return figures
 
 

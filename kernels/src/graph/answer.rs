@@ -17,14 +17,14 @@ const TOGETHER: usize = 8;
 /// Standard deviations that an estimate is taken to be off at most: by the high halves, by both.
 const DOUBT: [f32; 2] = [4.0, 3.5];
 
-/// Rows fetched ahead of the one that is scored.
+/// Vectors fetched ahead of those that are scored.
 const AHEAD: usize = 4;
 
 /// The memory of a search, to be kept from one to the next: a bit a node, and a little more.
 #[derive(Debug)]
 pub struct Walk {
     walker: Walker,
-    /// What the last walk found, with estimates.
+    /// What the last walk found, a node of each document, with estimates.
     nodes: Vec<(f32, u32)>,
     /// `[TOGETHER, D]`, of length 1, and how long they were.
     units: Vec<f32>,
@@ -120,21 +120,10 @@ impl Graph {
                 got: live.len(),
             });
         }
-        let all: Vec<u32>;
-        let layers = match options.layers {
-            Some(layers) => layers,
-            None => {
-                all = (0..self.layers as u32).collect();
-                &all
-            }
-        };
-        if layers.is_empty()
-            || layers.len() != planes.len()
-            || layers.iter().any(|&layer| layer as usize >= self.layers)
-        {
+        if planes.len() != self.layers {
             return Err(Error::GraphSection {
                 section: GraphSection::Head,
-                what: "does not have the layers that were asked for",
+                what: "has another number of layers than the planes",
             });
         }
         let ask = Ask {
@@ -142,7 +131,6 @@ impl Graph {
             sections,
             planes,
             queries,
-            layers,
             options,
             rows,
         };
@@ -165,7 +153,6 @@ struct Ask<'a> {
     sections: &'a [&'a [u8]; 8],
     planes: &'a [Plane<'a>],
     queries: &'a [f32],
-    layers: &'a [u32],
     options: &'a GraphSearch<'a>,
     rows: usize,
 }
@@ -256,11 +243,11 @@ unsafe fn answer<L: Lanes>(
     if let Some((_, 0)) = options.live {
         return answer;
     }
-    let width = more(options.width).min(graph.nodes.max(1));
+    let width = more(options.width).min(graph.documents.max(1));
     let limits = Limits {
         width,
         rank: more(options.k),
-        reach: if width < graph.nodes {
+        reach: if width < graph.documents {
             options.reach()
         } else {
             f32::INFINITY
@@ -276,11 +263,11 @@ unsafe fn answer<L: Lanes>(
             break;
         }
         // SAFETY: the caller promises the instructions and the lengths.
-        unsafe { walk.walker.walk::<L>(links, shell, &limits, ask.layers) };
+        unsafe { walk.walker.walk::<L>(links, shell, &limits) };
         answer.kept += walk.walker.found().len();
         answer.live += walk.gather(ask, links, (best.floor() / per_score) as f32);
         // SAFETY: as above.
-        unsafe { walk.refine::<L>(ask, links) };
+        unsafe { walk.refine::<L>(links) };
         walk.score(ask, query, per_score, &mut best);
     }
     let candidate = |(score, row)| Candidate { row, score };
@@ -289,12 +276,12 @@ unsafe fn answer<L: Lanes>(
 }
 
 impl Walk {
-    /// What the last walk found that can be among the best; returns how many nodes with live rows it found.
+    /// What the last walk found that can be among the best; returns how many documents with live rows it found.
     fn gather(&mut self, ask: &Ask, links: &Links, floor: f32) -> usize {
         self.nodes.clear();
         // Where all are alive their rows, a line of memory each, need not be known.
         let is_wanted = |&(_, node): &(f32, u32)| {
-            ask.options.live.is_none() || ask.rows_of(node).any(|row| ask.is_live(row))
+            ask.options.live.is_none() || ask.rows_of(ask.document(node)).any(|row| ask.is_live(row))
         };
         self.nodes.extend(self.walker.found().filter(is_wanted));
         let wanted = self.nodes.len();
@@ -305,10 +292,8 @@ impl Walk {
         let left = self.nodes.partition_point(|&(estimate, _)| estimate >= bar);
         self.nodes.truncate(left);
         for &(_, node) in &self.nodes {
-            prefetch_line(Graph::row_bytes(ask.sections, node).as_ptr());
-            for &layer in ask.layers {
-                links.fetch_whole(node as usize * links.layers + layer as usize);
-            }
+            prefetch_line(Graph::row_bytes(ask.sections, ask.document(node)).as_ptr());
+            links.fetch_whole(node as usize);
         }
         wanted
     }
@@ -318,15 +303,10 @@ impl Walk {
     /// # Safety
     /// The processor must have the instructions of `L`; `links` must be the graph's.
     #[inline(always)]
-    unsafe fn refine<L: Lanes>(&mut self, ask: &Ask, links: &Links) {
+    unsafe fn refine<L: Lanes>(&mut self, links: &Links) {
         for (estimate, node) in &mut self.nodes {
-            let mut finest = f32::NEG_INFINITY;
-            for &layer in ask.layers {
-                let vector = *node as usize * links.layers + layer as usize;
-                // SAFETY: the caller promises the instructions; a walk finds nodes that exist.
-                finest = finest.max(unsafe { self.walker.both::<L>(links, vector) });
-            }
-            *estimate = finest;
+            // SAFETY: the caller promises the instructions; a walk finds nodes that exist.
+            *estimate = unsafe { self.walker.both::<L>(links, *node as usize) };
         }
         let descending = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         self.nodes.sort_unstable_by(descending);
@@ -342,7 +322,8 @@ impl Walk {
     ) {
         let kernels = Kernels::best();
         let doubt = DOUBT[1] * self.walker.query.errors[1];
-        for &(_, node) in self.nodes.iter().take(AHEAD) {
+        let ahead = AHEAD.div_ceil(ask.planes.len());
+        for &(_, node) in self.nodes.iter().take(ahead) {
             ask.fetch(node);
         }
         for at in 0..self.nodes.len() {
@@ -350,10 +331,10 @@ impl Walk {
             if f64::from(estimate + doubt) * per_score < best.floor() {
                 break;
             }
-            if let Some(&(_, next)) = self.nodes.get(at + AHEAD) {
+            if let Some(&(_, next)) = self.nodes.get(at + ahead) {
                 ask.fetch(next);
             }
-            for row in ask.rows_of(node).filter(|&row| ask.is_live(row)) {
+            for row in ask.rows_of(ask.document(node)).filter(|&row| ask.is_live(row)) {
                 let mut score = f64::NAN;
                 for plane in ask.planes {
                     score = score.max(kernels.exact(plane.element(), plane.row_bytes(row as usize), query));
@@ -371,17 +352,26 @@ impl Ask<'_> {
         (row as usize) < self.rows && self.options.live.is_none_or(is_set)
     }
 
-    /// The rows of a node: rows with equal vectors are one.
-    fn rows_of(&self, node: u32) -> impl Iterator<Item = u32> {
-        let twins = &self.graph.twins;
-        let from = twins.partition_point(|&[of, _]| of < node);
-        let twins = twins[from..].iter().take_while(move |&&[of, _]| of == node);
-        std::iter::once(Graph::row(self.sections, node)).chain(twins.map(|&[_, row]| row))
+    /// The document whose vector a node is.
+    fn document(&self, node: u32) -> u32 {
+        match self.graph.layers {
+            // Most have one, and dividing takes a while.
+            1 => node,
+            layers => node / layers as u32,
+        }
     }
 
-    /// Fetches the vectors of a node.
+    /// The rows of a document: rows with equal vectors are one.
+    fn rows_of(&self, document: u32) -> impl Iterator<Item = u32> {
+        let twins = &self.graph.twins;
+        let from = twins.partition_point(|&[of, _]| of < document);
+        let twins = twins[from..].iter().take_while(move |&&[of, _]| of == document);
+        std::iter::once(Graph::row(self.sections, document)).chain(twins.map(|&[_, row]| row))
+    }
+
+    /// Fetches the vectors of a node's document.
     fn fetch(&self, node: u32) {
-        let row = Graph::row(self.sections, node);
+        let row = Graph::row(self.sections, self.document(node));
         if self.is_live(row) {
             for plane in self.planes {
                 prefetch(plane.row_bytes(row as usize));

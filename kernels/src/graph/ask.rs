@@ -12,14 +12,13 @@ pub struct GraphSearch<'a> {
     pub(super) floor: f64,
     pub(super) floors: Option<&'a [f64]>,
     pub(super) live: Option<(&'a [u64], usize)>,
-    pub(super) layers: Option<&'a [u32]>,
     pub(super) order: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
     pub(super) instructions: Option<Instructions>,
 }
 
 impl<'a> GraphSearch<'a> {
-    /// The best `k` rows, by walks that keep at most `width` nodes: the wider, the surer and the slower. A walk of at least
-    /// as many as the graph has comes to all of them.
+    /// The best `k` rows, by walks that keep at most `width` documents: the wider, the surer and the slower. A walk of at
+    /// least as many as the graph has comes to all of them.
     pub fn new(k: usize, width: usize) -> Self {
         GraphSearch {
             k,
@@ -27,13 +26,12 @@ impl<'a> GraphSearch<'a> {
             floor: f64::NEG_INFINITY,
             floors: None,
             live: None,
-            layers: None,
             order: &|a, b| a.cmp(&b),
             instructions: None,
         }
     }
 
-    /// How near to the k-th a node must be, in times of that one's distance: what gives the same recall in the least time,
+    /// How near to the k-th another must be, in times of that one's distance: what gives the same recall in the least time,
     /// on sentence vectors of 384 components, a hundred thousand and a million.
     pub(super) fn reach(&self) -> f32 {
         1.0 + 0.01 * (self.width as f32).sqrt()
@@ -58,12 +56,6 @@ impl<'a> GraphSearch<'a> {
         self
     }
 
-    /// Only these layers of the graph's, ascending; the planes that are passed are theirs.
-    pub fn layers(mut self, layers: &'a [u32]) -> Self {
-        self.layers = Some(layers);
-        self
-    }
-
     /// As [`crate::Options::order`].
     pub fn order(mut self, order: &'a (dyn Fn(u32, u32) -> Ordering + Sync)) -> Self {
         self.order = order;
@@ -83,7 +75,6 @@ impl std::fmt::Debug for GraphSearch<'_> {
             .field("k", &self.k)
             .field("width", &self.width)
             .field("floor", &self.floor)
-            .field("layers", &self.layers)
             .finish_non_exhaustive()
     }
 }
@@ -93,9 +84,9 @@ impl std::fmt::Debug for GraphSearch<'_> {
 pub struct GraphAnswer {
     /// The best rows, best first.
     pub candidates: Vec<Candidate>,
-    /// Nodes that its walks kept.
+    /// Documents that its walks kept.
     pub kept: usize,
-    /// How many of those live rows have. When it is less than their share of all, live rows may have been missed, because
+    /// How many of those have live rows. When it is less than their share of all, live rows may have been missed, because
     /// they lie elsewhere than the query.
     pub live: usize,
     /// Whether it ended because nothing that was left could score enough.

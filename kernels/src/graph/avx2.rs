@@ -92,7 +92,13 @@ unsafe fn tile<const R: usize>(
 impl Lanes for Avx2 {
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], count: usize, query: &Head) -> [i32; LANES] {
+    unsafe fn heads(
+        lines: &[Line],
+        each: usize,
+        at: &[u32; LANES],
+        count: usize,
+        query: &Head,
+    ) -> [i32; LANES] {
         const { assert!(HEAD <= 2, "sixteen bits hold the sums of two lines") };
         let query = query.0.as_ptr();
         let mut sums = [0; LANES];

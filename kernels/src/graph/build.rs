@@ -48,19 +48,21 @@ pub(super) unsafe fn build<L: Lanes>(planes: &[Plane], options: &GraphOptions) -
                 .is_none_or(|live| live[row as usize / 64] >> (row % 64) & 1 == 1)
         })
         .collect();
-    let progress = Progress::new(rows.len() * (3 + 2 * options.passes), options.progress);
+    let steps = rows.len() * planes.len() * (3 + 2 * options.passes);
+    let progress = Progress::new(steps, options.progress);
     let (rows, twins) = super::twins::set_apart(planes, rows);
     progress.check()?;
     let (sources, mut shells) = sort_into_shells(planes, &rows);
     let basis = Basis::of(&sample(planes, &sources), planes[0].dimension());
     // SAFETY: the caller promises the instructions.
     let mut points = unsafe { Points::code::<L>(&basis, planes, &sources) };
-    progress.step(sources.len())?;
+    progress.step(points.count())?;
+    // Several of them may be of one document.
     let length = CANDIDATES * if planes.len() > 1 { 2 } else { 1 };
     // SAFETY: the caller promises the instructions.
     let lists = unsafe { leaves::lists::<L>(&points, length, &shells, &progress)? };
     // SAFETY: as above.
-    let mut edges = unsafe { link::choose::<L>(&points, &progress, |document| lists.take(document))? };
+    let mut edges = unsafe { link::choose::<L>(&points, &progress, |point| lists.take(point))? };
     drop(lists);
     // SAFETY: as above.
     edges = unsafe { link::both_ways::<L>(&points, &edges, &progress)? };
@@ -70,7 +72,7 @@ pub(super) unsafe fn build<L: Lanes>(planes: &[Plane], options: &GraphOptions) -
         // SAFETY: as above.
         edges = unsafe { link::both_ways::<L>(&points, &edges, &progress)? };
     }
-    let order = reach(&mut edges, &mut shells);
+    let order = reach(&mut edges, &mut shells, planes.len());
     Ok(numbered(
         basis,
         &mut points,
@@ -82,7 +84,7 @@ pub(super) unsafe fn build<L: Lanes>(planes: &[Plane], options: &GraphOptions) -
     ))
 }
 
-/// Longest first, in shells; inside a shell the entries, and then by row.
+/// Documents, longest first, in shells; inside a shell the entries, and then by row.
 fn sort_into_shells(planes: &[Plane], rows: &[u32]) -> (Vec<Source>, Vec<Shell>) {
     let kernels = Kernels::best();
     let mut vector = vec![0f32; planes[0].dimension()];
@@ -110,16 +112,20 @@ fn sort_into_shells(planes: &[Plane], rows: &[u32]) -> (Vec<Source>, Vec<Shell>)
         }
         let members = &mut norms[from..from + count];
         members.sort_unstable_by_key(|&(_, row)| row);
-        let entries = if count <= SMALL { count } else { ENTRIES };
+        let entries = if count <= SMALL {
+            count
+        } else {
+            ENTRIES.div_ceil(planes.len())
+        };
         for at in 0..entries {
             let other = at + numbers.below(count - at);
             members.swap(at, other);
         }
         sources.extend(members.iter().map(|&(_, row)| Source { row, norm }));
         shells.push(Shell {
-            first: from as u32,
-            count: count as u32,
-            entries: entries as u32,
+            first: (from * planes.len()) as u32,
+            count: (count * planes.len()) as u32,
+            entries: (entries * planes.len()) as u32,
             norm,
         });
         from += count;
@@ -144,7 +150,7 @@ fn sample(planes: &[Plane], sources: &[Source]) -> Vec<f32> {
     sample
 }
 
-/// Looks for each document where it is, and chooses its edges among what was met.
+/// Looks for each point where it is, and chooses its edges among what was met.
 ///
 /// # Errors
 /// [`Error::Cancelled`].
@@ -160,16 +166,16 @@ unsafe fn refine<L: Lanes>(
 ) -> Result<Edges, Error> {
     let links = Links {
         basis,
-        layers: points.layers,
+        // Each for itself: siblings are no better known than others.
+        layers: 1,
         first: &points.first,
         rest: &points.rest,
         neighbours: edges,
     };
-    let all: Vec<u32> = (0..points.layers as u32).collect();
     let idle = std::sync::Mutex::new(Vec::<Walker>::new());
-    let candidates = |document: usize| {
-        let shell = &shells[shells.partition_point(|shell| shell.first as usize <= document) - 1];
-        let mut others: Vec<u32> = edges[document * DEGREE..][..DEGREE]
+    let candidates = |point: usize| {
+        let shell = &shells[shells.partition_point(|shell| shell.first as usize <= point) - 1];
+        let mut others: Vec<u32> = edges[point * DEGREE..][..DEGREE]
             .iter()
             .copied()
             .filter(|&to| to != NONE)
@@ -181,29 +187,27 @@ unsafe fn refine<L: Lanes>(
         let mut walker = taken.unwrap_or_else(Walker::new);
         walker.keep_trail = true;
         let mut turned = Vec::new();
-        for layer in 0..points.layers {
-            points.turned(document * points.layers + layer, &mut turned);
-            walker.query.set_turned(basis, &turned);
-            // SAFETY: the caller promises the instructions; the links are of one graph.
-            unsafe { walker.walk::<L>(&links, shell, &Limits::width(REFINING), &all) };
-            others.extend(&walker.trail);
-            others.extend(walker.found().map(|(_, node)| node));
-        }
+        points.turned(point, &mut turned);
+        walker.query.set_turned(basis, &turned);
+        // SAFETY: the caller promises the instructions; the links are of one graph.
+        unsafe { walker.walk::<L>(&links, shell, &Limits::width(REFINING)) };
+        others.extend(&walker.trail);
+        others.extend(walker.found().map(|(_, node)| node));
         idle.lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .push(walker);
         others.sort_unstable();
         others.dedup();
         // SAFETY: the caller promises the instructions.
-        unsafe { link::nearest_points::<L>(points, document, &others) }
+        unsafe { link::nearest::<L>(points, point, &others) }
     };
     // SAFETY: the caller promises the instructions.
     unsafe { link::choose::<L>(points, progress, candidates) }
 }
 
 /// Sees to it that walks can reach every node of their shell: by an edge where one can be spared, else
-/// as an entry. Returns the new order of nodes.
-fn reach(edges: &mut Edges, shells: &mut [Shell]) -> Vec<u32> {
+/// as an entry. Returns the new order of documents, of `layers` nodes each.
+fn reach(edges: &mut Edges, shells: &mut [Shell], layers: usize) -> Vec<u32> {
     let mut entries: Vec<Vec<u32>> = shells
         .iter()
         .map(|shell| (shell.first..shell.first + shell.entries).collect())
@@ -233,15 +237,25 @@ fn reach(edges: &mut Edges, shells: &mut [Shell]) -> Vec<u32> {
             }
         }
     }
-    let mut order = Vec::with_capacity(edges.len() / DEGREE);
+    let mut order = Vec::with_capacity(edges.len() / DEGREE / layers);
+    let mut is_placed = vec![false; edges.len() / DEGREE / layers];
+    let mut place = |nodes: &[u32]| {
+        for document in nodes.iter().map(|&node| node as usize / layers) {
+            if !std::mem::replace(&mut is_placed[document], true) {
+                order.push(document as u32);
+            }
+        }
+        order.len()
+    };
     for (shell, entries) in shells.iter_mut().zip(&entries) {
-        shell.entries = entries.len() as u32;
-        order.extend(link::order(edges, entries));
+        let entered = place(entries) - shell.first as usize / layers;
+        shell.entries = (entered * layers) as u32;
+        place(&link::order(edges, entries));
     }
     order
 }
 
-/// The graph with node `order[i]` as node `i`.
+/// The graph with document `order[i]` as the one of nodes `i × layers` and on.
 fn numbered(
     basis: Basis,
     points: &mut Points,
@@ -255,16 +269,15 @@ fn numbered(
     for (new, &old) in order.iter().enumerate() {
         place[old as usize] = new as u32;
     }
+    let layers = points.layers;
+    let renamed = |node: u32| match node {
+        NONE => NONE,
+        node => place[node as usize / layers] * layers as u32 + node % layers as u32,
+    };
     let mut neighbours = Vec::with_capacity(edges.len());
     for &old in order {
-        neighbours.extend(
-            edges[old as usize * DEGREE..][..DEGREE]
-                .iter()
-                .map(|&to| match to {
-                    NONE => NONE,
-                    to => place[to as usize],
-                }),
-        );
+        let own = &edges[old as usize * layers * DEGREE..][..layers * DEGREE];
+        neighbours.extend(own.iter().map(|&to| renamed(to)));
     }
     let moved = |lines: &mut Vec<Line>, each: usize| {
         let old = std::mem::take(lines);
@@ -274,7 +287,6 @@ fn numbered(
         }
         new
     };
-    let layers = points.layers;
     let first = moved(&mut points.first, layers * basis.head);
     let rest = moved(&mut points.rest, layers * basis.rest());
     let rows: Vec<u32> = order.iter().map(|&old| sources[old as usize].row).collect();

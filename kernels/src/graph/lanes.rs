@@ -29,7 +29,13 @@ pub(super) trait Lanes {
     ///
     /// # Safety
     /// The processor must have the instructions, `each` be 1 or 2, and `lines` hold `each` for every entry of `at`.
-    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], count: usize, query: &Head) -> [i32; LANES];
+    unsafe fn heads(
+        lines: &[Line],
+        each: usize,
+        at: &[u32; LANES],
+        count: usize,
+        query: &Head,
+    ) -> [i32; LANES];
 
     /// A bit for each sum that reaches `bar` times `scale`.
     ///
@@ -117,7 +123,13 @@ fn line_product(line: &Line, query: &[i8]) -> i32 {
 
 impl Lanes for Portable {
     #[inline(always)]
-    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], count: usize, query: &Head) -> [i32; LANES] {
+    unsafe fn heads(
+        lines: &[Line],
+        each: usize,
+        at: &[u32; LANES],
+        count: usize,
+        query: &Head,
+    ) -> [i32; LANES] {
         let mut sums = [0; LANES];
         for (sum, &at) in sums.iter_mut().zip(at).take(count) {
             let head = &lines[at as usize * each..][..each];
@@ -139,7 +151,9 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn unseen(nodes: &[u32; DEGREE], count: u32, seen: &[u32], out: &mut [u32; DEGREE]) -> usize {
-        let Some(last) = count.checked_sub(1) else { return 0 };
+        let Some(last) = count.checked_sub(1) else {
+            return 0;
+        };
         let mut fresh = 0;
         for &node in nodes {
             // No branch, for which ones were seen cannot be guessed.

@@ -21,10 +21,10 @@ const LEAF: usize = 1024;
 /// Leaders that a point goes to, by level.
 const OVERLAP: [usize; 3] = [3, 2, 1];
 
-/// Documents whose lists share a lock.
+/// Points whose lists share a lock.
 const SHARD: usize = 64;
 
-/// For each document its nearest points, `distance bits << 32 | point`, nearest first.
+/// For each point its nearest ones of other documents, `distance bits << 32 | point`, nearest first.
 pub(super) struct Lists {
     length: usize,
     shards: Vec<Mutex<Vec<Vec<u64>>>>,
@@ -39,19 +39,19 @@ pub(super) fn entry_parts(entry: u64) -> (f32, u32) {
 }
 
 impl Lists {
-    fn new(documents: usize, length: usize) -> Lists {
-        let shards = (0..documents.div_ceil(SHARD))
+    fn new(points: usize, length: usize) -> Lists {
+        let shards = (0..points.div_ceil(SHARD))
             .map(|_| Mutex::new(vec![Vec::new(); SHARD]))
             .collect();
         Lists { length, shards }
     }
 
-    /// Adds sorted entries to a document's list.
-    fn add(&self, document: usize, entries: &[u64]) {
-        let mut shard = self.shards[document / SHARD]
+    /// Adds sorted entries to a point's list.
+    fn add(&self, point: usize, entries: &[u64]) {
+        let mut shard = self.shards[point / SHARD]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let list = &mut shard[document % SHARD];
+        let list = &mut shard[point % SHARD];
         list.reserve_exact(self.length.saturating_sub(list.len()));
         for &entry in entries {
             if list.len() == self.length && list.last().is_some_and(|&last| last <= entry) {
@@ -67,11 +67,11 @@ impl Lists {
         }
     }
 
-    pub fn take(&self, document: usize) -> Vec<u64> {
-        let mut shard = self.shards[document / SHARD]
+    pub fn take(&self, point: usize) -> Vec<u64> {
+        let mut shard = self.shards[point / SHARD]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut shard[document % SHARD])
+        std::mem::take(&mut shard[point % SHARD])
     }
 }
 
@@ -89,7 +89,7 @@ impl Numbers {
     }
 }
 
-/// The nearest `length` points of each document, as far as leaves show them.
+/// The nearest `length` points of each, as far as leaves show them.
 ///
 /// # Errors
 /// [`Error::Cancelled`].
@@ -103,10 +103,9 @@ pub(super) unsafe fn lists<L: Lanes>(
     shells: &[Shell],
     progress: &Progress,
 ) -> Result<Lists, Error> {
-    let lists = Lists::new(points.documents(), length);
+    let lists = Lists::new(points.count(), length);
     for shell in shells {
-        let from = shell.first * points.layers as u32;
-        let members = (from..from + shell.count * points.layers as u32).collect();
+        let members = (shell.first..shell.first + shell.count).collect();
         // SAFETY: the caller promises the instructions.
         unsafe { divide::<L>(points, &lists, members, 0, 1, progress)? };
     }
@@ -270,11 +269,10 @@ unsafe fn leaf<L: Lanes>(points: &Points, lists: &Lists, members: &[u32]) {
             for ((distance, &other), &product) in distances.iter_mut().zip(&measures).zip(products) {
                 *distance = squared(own, other, product);
             }
-            let document = member as usize / points.layers;
             best.clear();
             let mut bar = f32::INFINITY;
             for (&distance, &other) in distances.iter().zip(members) {
-                if distance > bar || other as usize / points.layers == document {
+                if distance > bar || points.are_siblings(other as usize, member as usize) {
                     continue;
                 }
                 best.push(entry(distance, other));
@@ -287,7 +285,7 @@ unsafe fn leaf<L: Lanes>(points: &Points, lists: &Lists, members: &[u32]) {
             }
             best.sort_unstable();
             best.truncate(lists.length);
-            lists.add(document, &best);
+            lists.add(member as usize, &best);
         }
     }
 }

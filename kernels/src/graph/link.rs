@@ -10,39 +10,38 @@ use super::points::Points;
 use super::progress::Progress;
 use crate::Error;
 
-/// Edges of documents, `[documents, DEGREE]`, filled up with [`NONE`].
+/// Edges of points, `[points, DEGREE]`, filled up with [`NONE`].
 pub(super) type Edges = Vec<u32>;
 
-/// How much nearer than the document itself a neighbour must be to a candidate to stand in for it:
+/// How much nearer than the point itself a neighbour must be to a candidate to stand in for it:
 /// squared distances, so this is the square of what Vamana calls α.
 const ALPHA: f32 = 1.1;
 
-/// Edges back that are weighed for a document at most.
+/// Edges back that are weighed for a point at most.
 const BACK: usize = 96;
 
-/// Chooses neighbours among sorted candidates ([`entry`]s of points): a candidate is left out if one
-/// chosen before holds a vector that is nearer to it. Places that stay free go to the nearest that
-/// were left out.
+/// Chooses neighbours among sorted candidates ([`entry`]s): a candidate is left out if one
+/// chosen before is nearer to it. Places that stay free go to the nearest that
+/// were left out, those of documents without an edge first.
 ///
 /// # Safety
 /// The processor must have the instructions of `L`.
 #[inline(always)]
-pub(super) unsafe fn prune<L: Lanes>(points: &Points, document: usize, candidates: &[u64], out: &mut [u32]) {
+pub(super) unsafe fn prune<L: Lanes>(points: &Points, point: usize, candidates: &[u64], out: &mut [u32]) {
     let mut count = 0;
     let mut left_out: Vec<u32> = Vec::with_capacity(candidates.len());
     for &candidate in candidates {
         if count == out.len() {
             break;
         }
-        let (distance, point) = entry_parts(candidate);
-        let other = (point as usize / points.layers) as u32;
-        if other as usize == document || out[..count].contains(&other) {
+        let (distance, other) = entry_parts(candidate);
+        if points.are_siblings(other as usize, point) || out[..count].contains(&other) {
             continue;
         }
         let mut covered = false;
         for &chosen in &out[..count] {
             // SAFETY: the caller promises the instructions.
-            let between = unsafe { points.nearest_of_document::<L>(chosen as usize, point as usize) };
+            let between = unsafe { points.distance::<L>(chosen as usize, other as usize) };
             if between * ALPHA < distance {
                 covered = true;
                 break;
@@ -55,19 +54,29 @@ pub(super) unsafe fn prune<L: Lanes>(points: &Points, document: usize, candidate
             count += 1;
         }
     }
-    for other in left_out {
-        if count == out.len() {
-            break;
-        }
-        if !out[..count].contains(&other) {
-            out[count] = other;
-            count += 1;
+    // Vectors of one document can be nearly the same, and then lead to the same places.
+    let is_sibling = |chosen: &[u32], other: u32| {
+        points.layers > 1
+            && chosen
+                .iter()
+                .any(|&to| points.are_siblings(to as usize, other as usize))
+    };
+    for takes_siblings in [false, true] {
+        for &other in &left_out {
+            if count == out.len() {
+                break;
+            }
+            let chosen = &out[..count];
+            if !chosen.contains(&other) && (takes_siblings || !is_sibling(chosen, other)) {
+                out[count] = other;
+                count += 1;
+            }
         }
     }
     out[count..].fill(NONE);
 }
 
-/// Prunes what `candidates` gives for each document.
+/// Prunes what `candidates` gives for each point.
 ///
 /// # Errors
 /// [`Error::Cancelled`].
@@ -79,19 +88,19 @@ pub(super) unsafe fn choose<L: Lanes>(
     progress: &Progress,
     candidates: impl Fn(usize) -> Vec<u64> + Sync,
 ) -> Result<Edges, Error> {
-    let mut edges = vec![NONE; points.documents() * DEGREE];
+    let mut edges = vec![NONE; points.count() * DEGREE];
     edges
         .par_chunks_mut(DEGREE)
         .enumerate()
-        .try_for_each(|(document, out)| {
+        .try_for_each(|(point, out)| {
             // SAFETY: the caller promises the instructions.
-            unsafe { prune::<L>(points, document, &candidates(document), out) };
+            unsafe { prune::<L>(points, point, &candidates(point), out) };
             progress.step(1)
         })?;
     Ok(edges)
 }
 
-/// Adds edges back: every document weighs those that chose it beside its own.
+/// Adds edges back: every point weighs those that chose it beside its own.
 ///
 /// # Errors
 /// [`Error::Cancelled`].
@@ -103,8 +112,8 @@ pub(super) unsafe fn both_ways<L: Lanes>(
     edges: &Edges,
     progress: &Progress,
 ) -> Result<Edges, Error> {
-    let documents = points.documents();
-    let mut starts = vec![0u32; documents + 1];
+    let count = points.count();
+    let mut starts = vec![0u32; count + 1];
     for &to in edges.iter().filter(|&&to| to != NONE) {
         starts[to as usize + 1] += 1;
     }
@@ -112,57 +121,52 @@ pub(super) unsafe fn both_ways<L: Lanes>(
         starts[at] += starts[at - 1];
     }
     let mut filled = starts.clone();
-    let mut back = vec![0u32; starts[documents] as usize];
+    let mut back = vec![0u32; starts[count] as usize];
     for (from, to) in edges.iter().enumerate().filter(|&(_, &to)| to != NONE) {
         back[filled[*to as usize] as usize] = (from / DEGREE) as u32;
         filled[*to as usize] += 1;
     }
-    let candidates = |document: usize| {
-        let mut all: Vec<u32> = edges[document * DEGREE..][..DEGREE]
+    let candidates = |point: usize| {
+        let mut all: Vec<u32> = edges[point * DEGREE..][..DEGREE]
             .iter()
             .copied()
             .filter(|&to| to != NONE)
             .collect();
-        let back = &back[starts[document] as usize..starts[document + 1] as usize];
+        let back = &back[starts[point] as usize..starts[point + 1] as usize];
         // Of very many take some from everywhere.
         let stride = back.len().div_ceil(BACK).max(1);
         all.extend(back.iter().step_by(stride));
         all.sort_unstable();
         all.dedup();
         // SAFETY: the caller promises the instructions.
-        unsafe { nearest_points::<L>(points, document, &all) }
+        unsafe { nearest::<L>(points, point, &all) }
     };
     // SAFETY: the caller promises the instructions.
     unsafe { choose::<L>(points, progress, candidates) }
 }
 
-/// The vectors of `others` as sorted candidates for `document`: for each of its own vectors the
-/// nearest one of every other document.
+/// `others` as sorted candidates for `point`.
 ///
 /// # Safety
 /// As [`prune`].
 #[inline(always)]
-pub(super) unsafe fn nearest_points<L: Lanes>(points: &Points, document: usize, others: &[u32]) -> Vec<u64> {
-    let layers = points.layers;
-    let mut candidates = Vec::with_capacity(others.len() * layers);
+pub(super) unsafe fn nearest<L: Lanes>(points: &Points, point: usize, others: &[u32]) -> Vec<u64> {
+    let mut candidates = Vec::with_capacity(others.len());
     for &other in others {
-        if other as usize == document {
-            continue;
-        }
-        for point in other as usize * layers..(other as usize + 1) * layers {
+        if !points.are_siblings(other as usize, point) {
             // SAFETY: the caller promises the instructions.
-            let distance = unsafe { points.nearest_of_document::<L>(document, point) };
-            candidates.push(entry(distance, point as u32));
+            let distance = unsafe { points.distance::<L>(point, other as usize) };
+            candidates.push(entry(distance, other));
         }
     }
     candidates.sort_unstable();
     candidates
 }
 
-/// The documents that no path reaches from `entries`, in ascending order.
+/// The points that no path reaches from `entries`, in ascending order.
 pub(super) fn unreached(edges: &Edges, entries: &[u32]) -> Vec<u32> {
-    let documents = edges.len() / DEGREE;
-    let mut reached = vec![false; documents];
+    let points = edges.len() / DEGREE;
+    let mut reached = vec![false; points];
     let mut open: Vec<u32> = Vec::new();
     for &entry in entries {
         if !std::mem::replace(&mut reached[entry as usize], true) {
@@ -179,16 +183,16 @@ pub(super) fn unreached(edges: &Edges, entries: &[u32]) -> Vec<u32> {
             }
         }
     }
-    (0..documents as u32)
-        .filter(|&document| !reached[document as usize])
+    (0..points as u32)
+        .filter(|&point| !reached[point as usize])
         .collect()
 }
 
-/// The documents in the order in which paths from `entries`, distinct, meet them, breadth first.
+/// The points in the order in which paths from `entries`, distinct, meet them, breadth first.
 pub(super) fn order(edges: &Edges, entries: &[u32]) -> Vec<u32> {
-    let documents = edges.len() / DEGREE;
-    let mut met = vec![false; documents];
-    let mut order = Vec::with_capacity(documents);
+    let points = edges.len() / DEGREE;
+    let mut met = vec![false; points];
+    let mut order = Vec::with_capacity(points);
     for &entry in entries {
         met[entry as usize] = true;
         order.push(entry);

@@ -10,7 +10,7 @@ pub(super) const DEGREE: usize = 32;
 /// No neighbour.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Nodes of about one norm, with edges among themselves.
+/// Documents of about one norm, all vectors of each, with edges among themselves. Numbers are of nodes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Shell {
     pub first: u32,
@@ -25,11 +25,11 @@ pub(super) struct Shell {
 #[derive(Clone, Copy)]
 pub(super) struct Links<'a> {
     pub basis: &'a Basis,
-    /// Vectors of a node.
+    /// Nodes of a document, which follow one another.
     pub layers: usize,
-    /// `[nodes, layers, head]` the lines that a walk reads.
+    /// `[nodes, head]` the lines that a walk reads.
     pub first: &'a [Line],
-    /// `[nodes, layers, lines − head + lines]` the other lines, and the low halves.
+    /// `[nodes, lines − head + lines]` the other lines, and the low halves.
     pub rest: &'a [Line],
     /// `[nodes, DEGREE]`, filled up with [`NONE`].
     pub neighbours: &'a [u32],
@@ -43,15 +43,15 @@ fn prefetch<T>(slice: &[T], at: usize) {
 
 impl Links<'_> {
     #[inline(always)]
-    pub fn head_of(&self, vector: usize) -> &[Line] {
-        &self.first[vector * self.basis.head..][..self.basis.head]
+    pub fn head_of(&self, node: usize) -> &[Line] {
+        &self.first[node * self.basis.head..][..self.basis.head]
     }
 
     /// What is beside the head: the other lines of the high halves, and the low halves.
     #[inline(always)]
-    pub fn rest_of(&self, vector: usize) -> (&[Line], &[Line]) {
+    pub fn rest_of(&self, node: usize) -> (&[Line], &[Line]) {
         let rest = self.basis.rest();
-        self.rest[vector * rest..][..rest].split_at(self.basis.lines - self.basis.head)
+        self.rest[node * rest..][..rest].split_at(self.basis.lines - self.basis.head)
     }
 
     #[inline(always)]
@@ -61,41 +61,32 @@ impl Links<'_> {
     }
 
     #[inline(always)]
-    pub fn fetch_heads(&self, nodes: &[u32], layers: &[u32]) {
+    pub fn fetch_heads(&self, nodes: &[u32]) {
         let head = self.basis.head;
-        let fetch = |vector: usize| {
-            prefetch(self.first, vector * head);
+        for &node in nodes {
+            prefetch(self.first, node as usize * head);
             if head > 1 {
-                prefetch(self.first, vector * head + 1);
-            }
-        };
-        if self.layers == 1 {
-            nodes.iter().for_each(|&node| fetch(node as usize));
-        } else {
-            for &node in nodes {
-                for &layer in layers {
-                    fetch(node as usize * self.layers + layer as usize);
-                }
+                prefetch(self.first, node as usize * head + 1);
             }
         }
     }
 
     /// The other lines of the high halves.
     #[inline(always)]
-    pub fn fetch_rest(&self, vector: usize) {
-        self.fetch_beside(vector, self.basis.lines - self.basis.head);
+    pub fn fetch_rest(&self, node: usize) {
+        self.fetch_beside(node, self.basis.lines - self.basis.head);
     }
 
     /// Those and the low halves.
     #[inline(always)]
-    pub fn fetch_whole(&self, vector: usize) {
-        self.fetch_beside(vector, self.basis.rest());
+    pub fn fetch_whole(&self, node: usize) {
+        self.fetch_beside(node, self.basis.rest());
     }
 
     #[inline(always)]
-    fn fetch_beside(&self, vector: usize, lines: usize) {
+    fn fetch_beside(&self, node: usize, lines: usize) {
         for line in 0..lines.min(8) {
-            prefetch(self.rest, vector * self.basis.rest() + line);
+            prefetch(self.rest, node * self.basis.rest() + line);
         }
     }
 }

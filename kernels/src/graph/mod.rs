@@ -1,15 +1,15 @@
 //! A graph over documents, for approximate search: walked on compact codes, answered from the vectors.
 //!
-//! A node is a document with all its layer vectors; its distance from a query is that of the best of
-//! them, so no answer needs to be rid of doubles. A node has at most 32 edges. Its vectors are coded
+//! A node is one layer vector of a document, with at most 32 edges; a walk counts documents, each by the
+//! best of its vectors that was met, so no answer needs to be rid of doubles. Vectors are coded
 //! with four bits a component in a basis that puts directions of large variance first: two cache lines
 //! (the first 256 directions) are enough for a walk, or say whether the others need to be read at all.
 //! What a walk finds is scored in f64 from the stored vectors, as everywhere.
 //!
-//! Inner products of vectors that are not equally long: nodes of about one norm form a *shell* with a
+//! Inner products of vectors that are not equally long: documents of about one norm form a *shell* with a
 //! graph of its own, and shells are walked from the longest on, until no vector of the next can reach
 //! the k-th score. Inside a shell each vector has one more coordinate while edges are chosen, which
-//! makes all equally long. Rows with equal vectors are one node.
+//! makes all equally long. Rows with equal vectors are one document.
 //!
 //! The bytes come as [`GraphSection`]s, in the form in which a file can hold and map them:
 //! [`BuiltGraph`] makes them, [`Graph`] reads them.
@@ -21,6 +21,7 @@ mod avx2;
 mod basis;
 mod build;
 mod lanes;
+mod leaders;
 mod leaves;
 mod link;
 mod links;

@@ -8,7 +8,7 @@ use super::lanes::{LINE_DIMENSION, Lanes, Line};
 use crate::Plane;
 use crate::dispatch::Kernels;
 
-/// Vectors, `layers` of them a document, one document after the other. Distances are squared, in
+/// Vectors, `layers` of them a document, one document after the other; each will be a node. Distances are squared, in
 /// units of the code; each point carries one more coordinate, which makes all of a shell equally
 /// long, so that the nearest is the one of the largest inner product.
 #[derive(Default)]
@@ -147,8 +147,14 @@ impl Points {
         task
     }
 
-    pub fn documents(&self) -> usize {
-        self.sums.len() / self.layers.max(1)
+    pub fn count(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Whether two points are vectors of one document.
+    #[inline(always)]
+    pub fn are_siblings(&self, a: usize, b: usize) -> bool {
+        a / self.layers == b / self.layers
     }
 
     pub fn row(&self, point: usize) -> &[i8] {
@@ -177,20 +183,6 @@ impl Points {
     #[inline(always)]
     pub fn measure(&self, point: usize) -> [f32; 2] {
         [self.lengths[point], self.more[point]]
-    }
-
-    /// The squared distance of a point from the nearest vector of a document.
-    ///
-    /// # Safety
-    /// As [`Points::distance`].
-    #[inline(always)]
-    pub unsafe fn nearest_of_document<L: Lanes>(&self, document: usize, point: usize) -> f32 {
-        let mut nearest = f32::INFINITY;
-        for own in document * self.layers..(document + 1) * self.layers {
-            // SAFETY: as the caller promises.
-            nearest = nearest.min(unsafe { self.distance::<L>(own, point) });
-        }
-        nearest
     }
 }
 

@@ -1,6 +1,7 @@
 //! Walking a graph: from the entries to the nodes whose codes promise the largest scores.
 
 use super::lanes::{LANES, Lanes};
+use super::leaders::Leaders;
 use super::links::{DEGREE, Links, Shell};
 use super::query::CodedQuery;
 
@@ -10,6 +11,8 @@ pub(super) struct Walker {
     pub query: CodedQuery,
     /// Best first: the estimate's order in the upper half, then the node and whether it was left.
     beam: Vec<u64>,
+    /// Where documents have several vectors: those that are kept.
+    leaders: Leaders,
     /// A bit for each node that was seen, and these nodes.
     seen: Vec<u32>,
     met: Vec<u32>,
@@ -23,16 +26,16 @@ pub(super) struct Walker {
 /// When a walk ends, and what it keeps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Nodes that are kept at most.
+    /// Documents that are kept at most.
     pub width: usize,
-    /// Nodes that are asked for: the last of them is what others must come near to.
+    /// Documents that are asked for: the last of them is what others must come near to.
     pub rank: usize,
     /// How near: nodes further from the query than so many times that one are neither kept nor left.
     pub reach: f32,
 }
 
 impl Limits {
-    /// The best `width` nodes, however far apart they are.
+    /// The best `width` documents, however far apart they are.
     pub fn width(width: usize) -> Limits {
         Limits {
             width,
@@ -60,17 +63,17 @@ const LEFT: u64 = 1;
 /// Distances shorter than so many standard deviations of an estimate are taken to be as long.
 const ERRORS: f32 = 16.0;
 
-fn key(score: f32, node: u32) -> u64 {
+pub(super) fn key(score: f32, node: u32) -> u64 {
     let bits = score.to_bits();
     let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     u64::from(ordered) << 32 | u64::from(!node & 0x7fff_ffff) << 1
 }
 
-fn node_of(key: u64) -> u32 {
+pub(super) fn node_of(key: u64) -> u32 {
     !(key as u32 >> 1) & 0x7fff_ffff
 }
 
-fn score_of(key: u64) -> f32 {
+pub(super) fn score_of(key: u64) -> f32 {
     let ordered = (key >> 32) as u32;
     f32::from_bits(if ordered >> 31 == 1 {
         ordered & !(1 << 31)
@@ -79,11 +82,31 @@ fn score_of(key: u64) -> f32 {
     })
 }
 
+/// Puts a key into the place that its order gives it; the last one falls out. Returns the place.
+///
+/// # Safety
+/// The processor must have the instructions of `L`; there must be a key.
+#[inline(always)]
+pub(super) unsafe fn insert_key<L: Lanes>(keys: &mut [u64], key: u64) -> usize {
+    let mut place = keys.len() - 1;
+    while place >= STRETCH && keys[place - STRETCH] < key {
+        place -= STRETCH;
+    }
+    let from = place.saturating_sub(STRETCH);
+    // Counted, for the place cannot be guessed: looking at one after the other is a branch mispredicted.
+    // SAFETY: the caller promises the instructions.
+    place = from + unsafe { L::above(&keys[from..place], key) };
+    // SAFETY: as above.
+    unsafe { L::insert(&mut keys[place..], key) };
+    place
+}
+
 impl Walker {
     pub fn new() -> Walker {
         Walker {
             query: CodedQuery::new(),
             beam: Vec::new(),
+            leaders: Leaders::default(),
             seen: Vec::new(),
             met: Vec::new(),
             trail: Vec::new(),
@@ -92,12 +115,17 @@ impl Walker {
         }
     }
 
-    /// The nodes found, with their estimates, best first.
+    /// The best node of each document that was found, with its estimate, best first.
     pub fn found(&self) -> impl ExactSizeIterator<Item = (f32, u32)> {
-        self.beam.iter().map(|&key| (score_of(key), node_of(key)))
+        // A walk over documents of one vector has no leaders.
+        let keys = match self.leaders.keys() {
+            [] => &self.beam,
+            leaders => leaders,
+        };
+        keys.iter().map(|&key| (score_of(key), node_of(key)))
     }
 
-    /// Walks `shell`, comparing the query with the vectors `layers`. The estimates are over the shell's norm.
+    /// Walks `shell`. The estimates are over the shell's norm.
     ///
     /// It goes on for as long as there is a node to leave that is hardly further away than the last one that is asked
     /// for: an easy question ends early, and a hard one gets what it needs (as in arXiv 2505.15636).
@@ -108,10 +136,12 @@ impl Walker {
     /// # Safety
     /// The processor must have the instructions of `L`; `first` and `rest` must be as long as `neighbours` asks for.
     #[inline(always)]
-    pub unsafe fn walk<L: Lanes>(&mut self, links: &Links, shell: &Shell, limits: &Limits, layers: &[u32]) {
+    pub unsafe fn walk<L: Lanes>(&mut self, links: &Links, shell: &Shell, limits: &Limits) {
         self.beam.clear();
         self.trail.clear();
         let nodes = links.neighbours.len() / DEGREE;
+        let documents = if links.layers > 1 { nodes / links.layers } else { 0 };
+        self.leaders.clear(documents, limits.width);
         self.forget(nodes);
         let mut waiting = Fresh {
             nodes: [0; DEGREE],
@@ -126,7 +156,7 @@ impl Walker {
                 self.met.push(node);
             }
             // SAFETY: entries are nodes of the graph.
-            unsafe { self.enter::<L>(links, &waiting, limits, layers, 0) };
+            unsafe { self.enter::<L>(links, &waiting, limits, 0) };
         }
         waiting.count = 0;
         let mut at = 0;
@@ -134,7 +164,7 @@ impl Walker {
             while at < self.beam.len() && self.beam[at] & LEFT != 0 {
                 at += 1;
             }
-            let bar = self.bar(limits);
+            let bar = self.bar(links, limits);
             let next = self
                 .beam
                 .get_mut(at)
@@ -148,7 +178,7 @@ impl Walker {
                     break;
                 }
                 // SAFETY: what waits are nodes of the graph.
-                at = at.min(unsafe { self.enter::<L>(links, &waiting, limits, layers, at) });
+                at = at.min(unsafe { self.enter::<L>(links, &waiting, limits, at) });
                 waiting.count = 0;
                 continue;
             };
@@ -160,19 +190,24 @@ impl Walker {
             }
             // SAFETY: as the caller promises.
             let fresh = unsafe { self.fresh::<L>(links, node) };
-            links.fetch_heads(&fresh.nodes[..fresh.count], layers);
+            links.fetch_heads(&fresh.nodes[..fresh.count]);
             // SAFETY: what waits are nodes of the graph.
-            at = at.min(unsafe { self.enter::<L>(links, &waiting, limits, layers, at) });
+            at = at.min(unsafe { self.enter::<L>(links, &waiting, limits, at) });
             waiting = fresh;
         }
     }
 
     /// The score that a node must have to be near enough.
     #[inline(always)]
-    fn bar(&self, limits: &Limits) -> f32 {
-        let last = match self.beam.get(limits.rank - 1) {
+    fn bar(&self, links: &Links, limits: &Limits) -> f32 {
+        let last = if links.layers > 1 {
+            self.leaders.score(limits.rank - 1)
+        } else {
+            self.beam.get(limits.rank - 1).map(|&last| score_of(last))
+        };
+        let last = match last {
             // Infinitely many times no distance at all would be no number.
-            Some(&last) if limits.reach.is_finite() => score_of(last),
+            Some(last) if limits.reach.is_finite() => last,
             _ => return f32::NEG_INFINITY,
         };
         let distance = (1.0 - last).max(ERRORS * self.query.errors[0]);
@@ -229,55 +264,26 @@ impl Walker {
         links: &Links,
         fresh: &Fresh,
         limits: &Limits,
-        layers: &[u32],
         near: usize,
     ) -> usize {
         let mut changed = usize::MAX;
-        if layers.len() > LANES {
-            // More layers than lanes: one after the other.
-            for &node in &fresh.nodes[..fresh.count] {
-                let mut best = f32::NEG_INFINITY;
-                for &layer in layers {
-                    let vector = node as usize * links.layers + layer as usize;
-                    // SAFETY: the node exists, and so does its layer.
-                    best = best.max(unsafe { self.whole::<L>(links, vector) });
-                }
-                // SAFETY: the caller promises the instructions.
-                changed = changed.min(unsafe { self.offer::<L>(links, best, node, limits.width, near) });
-            }
-            return changed;
-        }
-        let plain = links.layers == 1;
         let scale = self.query.scales[0];
-        let each = LANES / layers.len();
-        for from in (0..fresh.count).step_by(each) {
-            let batch = &fresh.nodes[from..fresh.count.min(from + each)];
+        for from in (0..fresh.count).step_by(LANES) {
+            let count = (fresh.count - from).min(LANES);
             let mut at = [0u32; LANES];
-            let filled = batch.len() * layers.len();
-            if plain {
-                // Behind the fresh nodes are nodes too.
-                at.copy_from_slice(&fresh.nodes[from..][..LANES]);
-            } else {
-                for (at, &node) in at.chunks_exact_mut(layers.len()).zip(batch) {
-                    for (at, layer) in at.iter_mut().zip(layers) {
-                        *at = node * links.layers as u32 + layer;
-                    }
-                }
-            }
-            // SAFETY: the nodes exist, and so do their layers.
-            let sums = unsafe { L::heads(links.first, links.basis.head, &at, filled, &self.query.head) };
-            self.read[0] += filled as u64;
-            let mut worst = self.bar(limits);
-            if self.beam.len() >= limits.width {
-                worst = worst.max(self.beam.last().map_or(f32::NEG_INFINITY, |&key| score_of(key)));
-            }
+            // Behind the fresh nodes are nodes too.
+            at.copy_from_slice(&fresh.nodes[from..][..LANES]);
+            // SAFETY: the nodes exist.
+            let sums = unsafe { L::heads(links.first, links.basis.head, &at, count, &self.query.head) };
+            self.read[0] += count as u64;
+            let worst = self.bar(links, limits).max(self.worst(links, limits));
             let bar = if links.basis.head_suffices {
                 worst - self.query.head_base
             } else {
                 worst - self.query.base - self.query.margin
             };
             // SAFETY: the caller promises the instructions.
-            let mut mask = unsafe { L::reaching(&sums, scale, bar) } & ((1u64 << filled) - 1) as u32;
+            let mut mask = unsafe { L::reaching(&sums, scale, bar) } & ((1u64 << count) - 1) as u32;
             if !links.basis.head_suffices {
                 let mut ahead = mask;
                 while ahead != 0 {
@@ -286,65 +292,58 @@ impl Walker {
                 }
             }
             while mask != 0 {
-                let first = mask.trailing_zeros() as usize;
-                let index = if plain { first } else { first / layers.len() };
-                let mut best = f32::NEG_INFINITY;
-                for lane in first..(index + 1) * layers.len() {
-                    if mask >> lane & 1 == 1 {
-                        // SAFETY: the vector exists.
-                        best = best.max(unsafe { self.complete::<L>(links, at[lane] as usize, sums[lane]) });
-                    }
-                    mask &= !(1 << lane);
-                }
+                let lane = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                // SAFETY: the node exists.
+                let score = unsafe { self.complete::<L>(links, at[lane] as usize, sums[lane]) };
                 // SAFETY: the caller promises the instructions.
-                changed =
-                    changed.min(unsafe { self.offer::<L>(links, best, batch[index], limits.width, near) });
+                changed = changed.min(unsafe { self.offer::<L>(links, score, at[lane], limits.width, near) });
             }
         }
         changed
     }
 
-    /// The estimate of a vector whose head is known.
+    /// The score that a node must exceed to be kept.
+    #[inline(always)]
+    fn worst(&self, links: &Links, limits: &Limits) -> f32 {
+        if links.layers > 1 {
+            return self.leaders.worst();
+        }
+        match self.beam.last() {
+            Some(&last) if self.beam.len() >= limits.width => score_of(last),
+            _ => f32::NEG_INFINITY,
+        }
+    }
+
+    /// The estimate of a node whose head is known.
     ///
     /// # Safety
-    /// As [`Walker::walk`].
+    /// As [`Walker::walk`]; `node` must exist.
     #[inline(always)]
-    unsafe fn complete<L: Lanes>(&mut self, links: &Links, vector: usize, sum: i32) -> f32 {
+    unsafe fn complete<L: Lanes>(&mut self, links: &Links, node: usize, sum: i32) -> f32 {
         let head = self.query.scales[0] * sum as f32;
         if links.basis.head_suffices {
             return self.query.head_base + head;
         }
         self.read[1] += 1;
         // SAFETY: the query has 128 components for each line of the code.
-        let rest = unsafe { L::span(links.rest_of(vector).0, &self.query.rest) };
+        let rest = unsafe { L::span(links.rest_of(node).0, &self.query.rest) };
         self.query.base + head + self.query.scales[1] * rest as f32
     }
 
-    /// A walk's estimate of a vector.
+    /// The estimate of a node by both halves of its code.
     ///
     /// # Safety
-    /// As [`Walker::walk`]; `vector` must exist.
+    /// As [`Walker::walk`]; `node` must exist.
     #[inline(always)]
-    unsafe fn whole<L: Lanes>(&mut self, links: &Links, vector: usize) -> f32 {
-        // SAFETY: the query has 128 components for each line of the code.
-        let sum = unsafe { L::span(links.head_of(vector), &self.query.head.0) };
-        // SAFETY: as above.
-        unsafe { self.complete::<L>(links, vector, sum) }
-    }
-
-    /// The estimate of a vector by both halves of its code.
-    ///
-    /// # Safety
-    /// As [`Walker::walk`]; `vector` must exist.
-    #[inline(always)]
-    pub unsafe fn both<L: Lanes>(&self, links: &Links, vector: usize) -> f32 {
-        let (rest, low) = links.rest_of(vector);
+    pub unsafe fn both<L: Lanes>(&self, links: &Links, node: usize) -> f32 {
+        let (rest, low) = links.rest_of(node);
         let (low_head, low_rest) = low.split_at(links.basis.head);
         let query = &self.query;
         // SAFETY: the query has 128 components for each line of the code.
         let [head, rest, low_head, low_rest] = unsafe {
             [
-                L::span(links.head_of(vector), &query.head.0),
+                L::span(links.head_of(node), &query.head.0),
                 L::span(rest, &query.rest),
                 L::span(low_head, &query.head.0),
                 L::span(low_rest, &query.rest),
@@ -370,23 +369,25 @@ impl Walker {
         near: usize,
     ) -> usize {
         let key = key(score, node);
-        if self.beam.len() < width {
+        if links.layers > 1 {
+            if score <= self.leaders.worst() {
+                return usize::MAX;
+            }
+            // SAFETY: the caller promises the instructions; the node is of the graph.
+            unsafe { self.leaders.offer::<L>(score, node, links.layers as u32) };
+            // What is no better than the last document kept leads nowhere.
+            let worst = self.leaders.worst();
+            while self.beam.last().is_some_and(|&last| score_of(last) < worst) {
+                self.beam.pop();
+            }
+            self.beam.push(0);
+        } else if self.beam.len() < width {
             self.beam.push(0);
         } else if self.beam.last().is_none_or(|&last| key <= last) {
             return usize::MAX;
         }
-        // The last one falls out.
-        let last = self.beam.len() - 1;
-        let mut place = last;
-        while place >= STRETCH && self.beam[place - STRETCH] < key {
-            place -= STRETCH;
-        }
-        let from = place.saturating_sub(STRETCH);
-        // Counted, for the place cannot be guessed: looking at one after the other is a branch mispredicted.
         // SAFETY: the caller promises the instructions.
-        place = from + unsafe { L::above(&self.beam[from..place], key) };
-        // SAFETY: the caller promises the instructions.
-        unsafe { L::insert(&mut self.beam[place..], key) };
+        let place = unsafe { insert_key::<L>(&mut self.beam, key) };
         if place <= near.saturating_add(SOON) {
             links.fetch_neighbours(node);
         }

@@ -6,8 +6,8 @@ use super::lanes::{Line, Portable};
 use super::links::{DEGREE, Links, Shell};
 use crate::{Error, Instructions, MAX_DIMENSION, Plane};
 
-/// One stretch of bytes of a graph. All numbers are little-endian; `N` is the number of nodes, `m` of
-/// layers, `D` the dimension, `b = ⌈D / 128⌉` the lines of a code,
+/// One stretch of bytes of a graph. All numbers are little-endian; `N` is the number of documents, `m` of
+/// layers, vector `l` of document `n` is node `n m + l`, `D` the dimension, `b = ⌈D / 128⌉` the lines of a code,
 /// of which `h = min(b, 2)` are its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GraphSection {
@@ -19,11 +19,11 @@ pub enum GraphSection {
     /// `[D, D]` i8: direction `i` is row `i` times unit `i`; above 1,024 dimensions `[D]` u32: which
     /// component comes at each place.
     Directions,
-    /// `[N]` u32: the row of a node.
+    /// `[N]` u32: the row of a document.
     Rows,
-    /// Pairs of u32, ascending: a node, and a further row with the same vectors.
+    /// Pairs of u32, ascending: a document, and a further row with the same vectors.
     Twins,
-    /// `[N, 32]` u32: neighbours, filled up with `u32::MAX`.
+    /// `[N, m, 32]` u32: neighbours, filled up with `u32::MAX`.
     Neighbours,
     /// `[N, m, h, 64]` bytes: the first directions of each vector, 128 a line, byte `i` holding number `i` below
     /// and number `64 + i` above; a value is the step times the number less 7.5.
@@ -210,7 +210,7 @@ unsafe fn build_avx2(planes: &[Plane], options: &GraphOptions) -> Result<BuiltGr
 #[derive(Debug, Clone)]
 pub struct Graph {
     pub(super) layers: usize,
-    pub(super) nodes: usize,
+    pub(super) documents: usize,
     pub(super) basis: Basis,
     pub(super) shells: Vec<Shell>,
     pub(super) twins: Vec<[u32; 2]>,
@@ -262,7 +262,7 @@ impl Graph {
         {
             return Err(wrong(GraphSection::Head, "has a shape that cannot be"));
         }
-        let nodes = rows.len() / 4;
+        let documents = rows.len() / 4;
         let mut shells = Vec::with_capacity(count);
         let mut from = 0u32;
         for shell in head[12..].as_chunks::<16>().0 {
@@ -277,6 +277,7 @@ impl Graph {
             if shell.first != from
                 || shell.count == 0
                 || shell.entries > shell.count
+                || !(shell.count as usize).is_multiple_of(layers)
                 || shell.norm.is_nan()
                 || shell.norm < 0.0
             {
@@ -287,7 +288,8 @@ impl Graph {
                 .ok_or(wrong(GraphSection::Head, "has too many nodes"))?;
             shells.push(shell);
         }
-        if from as usize != nodes || nodes.saturating_mul(layers) > 1 << 30 {
+        let vectors = documents.saturating_mul(layers);
+        if from as usize != vectors || vectors > 1 << 30 {
             return Err(wrong(GraphSection::Rows, "does not hold what the shells say"));
         }
         if scales.len() != 12 * dimension {
@@ -339,7 +341,7 @@ impl Graph {
         );
         let graph = Graph {
             layers,
-            nodes,
+            documents,
             basis,
             shells,
             twins,
@@ -348,12 +350,12 @@ impl Graph {
         Ok(graph)
     }
 
-    /// The number of nodes; rows with equal vectors share one.
-    pub fn nodes(&self) -> usize {
-        self.nodes
+    /// The number of documents; rows with equal vectors are one.
+    pub fn documents(&self) -> usize {
+        self.documents
     }
 
-    /// Layer vectors of a node.
+    /// Layer vectors of a document.
     pub fn layers(&self) -> usize {
         self.layers
     }
@@ -366,20 +368,20 @@ impl Graph {
     /// The large sections, checked for their lengths.
     pub(super) fn links<'a>(&'a self, sections: &[&'a [u8]; 8]) -> Result<Links<'a>, Error> {
         let [.., neighbours, first, rest] = *sections;
-        let vectors = self.nodes * self.layers;
+        let nodes = self.documents * self.layers;
         let neighbours: &[u32] = bytemuck::try_cast_slice(neighbours)
             .map_err(|_| wrong(GraphSection::Neighbours, "is not aligned"))?;
         let first: &[Line] = bytemuck::try_cast_slice(first)
             .map_err(|_| wrong(GraphSection::First, "is not aligned to 64 bytes"))?;
         let rest: &[Line] = bytemuck::try_cast_slice(rest)
             .map_err(|_| wrong(GraphSection::Rest, "is not aligned to 64 bytes"))?;
-        if neighbours.len() != self.nodes * DEGREE {
+        if neighbours.len() != nodes * DEGREE {
             return Err(wrong(GraphSection::Neighbours, "has the wrong length"));
         }
-        if first.len() != vectors.saturating_mul(self.basis.head) {
+        if first.len() != nodes.saturating_mul(self.basis.head) {
             return Err(wrong(GraphSection::First, "has the wrong length"));
         }
-        if rest.len() != vectors.saturating_mul(self.basis.rest()) {
+        if rest.len() != nodes.saturating_mul(self.basis.rest()) {
             return Err(wrong(GraphSection::Rest, "has the wrong length"));
         }
         Ok(Links {
@@ -391,16 +393,16 @@ impl Graph {
         })
     }
 
-    /// The row of a node.
-    pub(super) fn row(sections: &[&[u8]; 8], node: u32) -> u32 {
-        let bytes = Graph::row_bytes(sections, node);
+    /// The row of a document.
+    pub(super) fn row(sections: &[&[u8]; 8], document: u32) -> u32 {
+        let bytes = Graph::row_bytes(sections, document);
         bytes
             .first_chunk::<4>()
             .map_or(u32::MAX, |&four| u32::from_le_bytes(four))
     }
 
     /// Where that stands.
-    pub(super) fn row_bytes<'a>(sections: &[&'a [u8]; 8], node: u32) -> &'a [u8] {
-        sections[3].get(node as usize * 4..).unwrap_or_default()
+    pub(super) fn row_bytes<'a>(sections: &[&'a [u8]; 8], document: u32) -> &'a [u8] {
+        sections[3].get(document as usize * 4..).unwrap_or_default()
     }
 }

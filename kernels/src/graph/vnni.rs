@@ -47,7 +47,11 @@ fn reduce(sums: &[__m512i; LANES]) -> __m512i {
 /// `lines` must hold `H` for every entry of `at`, `H` be at most [`HEAD`], and `N` at most sixteen.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn heads<const H: usize, const N: usize>(lines: &[Line], at: &[u32; LANES], query: &Head) -> [i32; LANES] {
+unsafe fn heads<const H: usize, const N: usize>(
+    lines: &[Line],
+    at: &[u32; LANES],
+    query: &Head,
+) -> [i32; LANES] {
     let mut asked = [_mm512_setzero_si512(); 2 * HEAD];
     for (asked, query) in asked.iter_mut().zip(query.0.chunks_exact(64)) {
         // SAFETY: the chunk is 64 bytes.
@@ -162,7 +166,13 @@ unsafe fn strip<const R: usize, const B: usize>(
 impl Lanes for Vnni {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn heads(lines: &[Line], each: usize, at: &[u32; LANES], count: usize, query: &Head) -> [i32; LANES] {
+    unsafe fn heads(
+        lines: &[Line],
+        each: usize,
+        at: &[u32; LANES],
+        count: usize,
+        query: &Head,
+    ) -> [i32; LANES] {
         // SAFETY: the caller promises that each head is within `lines`.
         unsafe {
             match (each, count) {
