@@ -1,22 +1,26 @@
+//! The encoder as its user holds it: read from a folder, set up, described.
+
+mod copies;
+mod encoding;
+
+pub(crate) use copies::{sync_folders, write_durably};
+
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
 use rayon::ThreadPool;
-use rayon::prelude::*;
 use serde::Serialize;
 
-use super::ModelError;
-use super::architecture::{Architecture, Packed, Weights};
-use super::batch::{self, Embeddings, EncodeOptions, Passage};
-use super::bert::Bert;
-use super::folder::{Folder, LayerMix, LengthLimits, RefusedPooling};
-use super::lanes::Isa;
-use super::late::LateInteraction;
-use super::settings::{EncoderSettings, Identity, Pooling, Template};
-use super::tokens::{TextTokenizer, Tokens};
+use crate::encoder::ModelError;
+use crate::encoder::architecture::{Architecture, Packed, Weights};
+use crate::encoder::bert::Bert;
+use crate::encoder::folder::{Folder, LayerMix, LengthLimits, RefusedPooling};
+use crate::encoder::lanes::Isa;
+use crate::encoder::late::LateInteraction;
+use crate::encoder::settings::{EncoderSettings, Identity, Pooling, Template};
+use crate::encoder::tokens::TextTokenizer;
 
 /// A text encoder: a BERT or the encoder of a T5, its tokenizer, and the settings under which it makes vectors.
 ///
@@ -291,97 +295,6 @@ impl Encoder {
         }
     }
 
-    /// Encodes passages: `[n, m, D]`, a vector for each layer of the layer set.
-    ///
-    /// Of one text at most the first MiB is looked at, whatever the length limit.
-    ///
-    /// # Errors
-    /// [`ModelError::EmptyText`] for a passage of which no token is left, [`ModelError::Setting`] for settings that do
-    /// not fit the model, [`ModelError::Cancelled`], [`ModelError::VectorNotFinite`]. Nothing is returned in part.
-    pub fn encode_documents(
-        &self,
-        passages: &[Passage<'_>],
-        options: &EncodeOptions<'_>,
-    ) -> Result<Embeddings, ModelError> {
-        let s = &self.settings;
-        let mix = self.mix();
-        let layers = mix.map_or(&s.layers, |mix| &mix.layers);
-        let vectors = self.encode(passages.len(), &self.model.packed, layers, options, |i| {
-            let Passage { title, text } = passages[i];
-            self.tokens(&s.passage_prompt, title, text)
-        })?;
-        Ok(match mix {
-            Some(mix) => mix.apply(vectors),
-            None => vectors,
-        })
-    }
-
-    /// Encodes queries: `[n, 1, D]`, from the first layer of the layer set.
-    ///
-    /// # Errors
-    /// As [`Encoder::encode_documents`].
-    pub fn encode_queries(&self, queries: &[&str]) -> Result<Embeddings, ModelError> {
-        let layers = &self.settings.layers;
-        self.encode_questions(queries, &layers[..layers.len().min(1)])
-    }
-
-    /// Encodes queries from the whole layer set: `[n, m, D]`.
-    pub(crate) fn encode_queries_by_layer(&self, queries: &[&str]) -> Result<Embeddings, ModelError> {
-        self.encode_questions(queries, &self.settings.layers)
-    }
-
-    fn encode_questions(&self, queries: &[&str], layers: &[usize]) -> Result<Embeddings, ModelError> {
-        let s = &self.settings;
-        let own = self.model.questions.as_ref().map(|questions| &questions.packed);
-        let packed = own.unwrap_or(&self.model.packed);
-        self.encode(queries.len(), packed, layers, &EncodeOptions::default(), |i| {
-            self.tokens(&s.query_prompt, None, queries[i])
-        })
-    }
-
-    /// The hidden states of all layers for one passage: `L + 1` arrays `[tokens, D]`, the first being the embedding
-    /// output.
-    ///
-    /// # Errors
-    /// As [`Encoder::encode_documents`].
-    pub fn hidden_states(&self, passage: Passage<'_>) -> Result<Vec<Vec<f32>>, ModelError> {
-        self.validate()?;
-        let prompt = &self.settings.passage_prompt;
-        let tokens = self
-            .tokens(prompt, passage.title, passage.text)?
-            .ok_or(ModelError::EmptyText { index: 0 })?;
-        let packed = &self.model.packed;
-        let mut states = Vec::new();
-        let last = self.model.architecture.layers();
-        packed.hidden_states(&[&tokens], last, &mut packed.scratch(), |_, layer| {
-            states.push(layer.to_vec());
-        });
-        Ok(states)
-    }
-
-    /// The last layer's states `[tokens, D]` of one text, by the questions' encoder and prompt if it is a question.
-    pub(crate) fn last_states(&self, text: Passage<'_>, question: bool) -> Result<Vec<f32>, ModelError> {
-        self.validate()?;
-        let (s, model) = (&self.settings, &self.model);
-        let own = model.questions.as_ref().filter(|_| question);
-        let packed = own.map_or(&model.packed, |questions| &questions.packed);
-        let prompt = match question {
-            true => &s.query_prompt,
-            false => &s.passage_prompt,
-        };
-        let tokens = self
-            .tokens(prompt, text.title, text.text)?
-            .ok_or(ModelError::EmptyText { index: 0 })?;
-        let last = model.architecture.layers();
-        let mut states = Vec::new();
-        packed.hidden_states(&[&tokens], last, &mut packed.scratch(), |layer, all| {
-            if layer == last {
-                states = all.to_vec();
-            }
-        });
-        Ok(states)
-    }
-
     /// How token vectors make a score, where the encoder was trained for it.
     pub fn late_interaction(&self) -> Option<LateInteraction> {
         self.model.late
@@ -423,144 +336,6 @@ impl Encoder {
             .as_ref()
             .filter(|_| self.settings.layers.len() == 1)
     }
-
-    /// The tokens of a question; `None` if none is left.
-    pub(crate) fn question_tokens(&self, text: &str, limit: usize) -> Result<Option<Tokens>, ModelError> {
-        let s = &self.settings;
-        let tokenizer = &self.model.tokenizer;
-        tokenizer.tokens(&s.query_prompt, None, text, s.template, limit.min(s.max_tokens))
-    }
-
-    /// The tokens of a passage; `None` if none is left.
-    pub(crate) fn passage_tokens(
-        &self,
-        passage: Passage<'_>,
-        limit: usize,
-    ) -> Result<Option<Tokens>, ModelError> {
-        let s = &self.settings;
-        let Passage { title, text } = passage;
-        let tokenizer = &self.model.tokenizer;
-        tokenizer.tokens(
-            &s.passage_prompt,
-            title,
-            text,
-            s.template,
-            limit.min(s.max_tokens),
-        )
-    }
-
-    /// The files that a folder of the same architecture shares with this encoder's: all but weights and what training
-    /// decides anew. With the name that each has in a folder without inner folders.
-    pub(crate) fn shared_files(&self) -> Vec<(PathBuf, PathBuf)> {
-        let keep = [
-            "config.json",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "sentence_bert_config.json",
-        ];
-        let weights = &self.model.weights_file;
-        self.model
-            .files
-            .iter()
-            .filter(|file| file.parent() == weights.parent())
-            .filter(|file| {
-                file.file_name()
-                    .is_some_and(|name| keep.iter().any(|keep| name == *keep))
-            })
-            .filter_map(|file| Some((self.folder.join(file), PathBuf::from(file.file_name()?))))
-            .collect()
-    }
-
-    /// Copies the model's files into `folder` (made if need be), each made durable, so that
-    /// `Encoder::from_folder(folder)?.with_settings(saved)` is this encoder again, of the same identity.
-    ///
-    /// # Errors
-    /// [`ModelError::SourceChanged`] if the source folder no longer holds what this encoder was read from.
-    pub fn copy_files_to(&self, folder: impl AsRef<Path>) -> Result<(), ModelError> {
-        let folder = folder.as_ref();
-        let io = |file: &Path| {
-            let file = file.to_path_buf();
-            move |source| ModelError::Io { file, source }
-        };
-        for name in &self.model.files {
-            let (from, to) = (self.folder.join(name), folder.join(name));
-            let bytes = std::fs::read(&from).map_err(io(&from))?;
-            let expected = if *name == self.model.weights_file {
-                Some(self.model.weights_hash)
-            } else if *name == self.model.tokenizer_file {
-                Some(self.model.tokenizer_hash)
-            } else {
-                let questions = self.model.questions.as_ref();
-                questions
-                    .filter(|questions| *name == questions.weights_file)
-                    .map(|questions| questions.weights_hash)
-            };
-            if expected.is_some_and(|hash| hash != blake3::hash(&bytes)) {
-                return Err(ModelError::SourceChanged { file: from });
-            }
-            if let Some(parent) = to.parent() {
-                std::fs::create_dir_all(parent).map_err(io(parent))?;
-            }
-            write_durably(&to, &bytes).map_err(io(&to))?;
-        }
-        sync_folders(folder, &self.model.files).map_err(io(folder))
-    }
-
-    fn tokens(&self, prompt: &str, title: Option<&str>, text: &str) -> Result<Option<Tokens>, ModelError> {
-        let s = &self.settings;
-        self.model
-            .tokenizer
-            .tokens(prompt, title, text, s.template, s.max_tokens)
-    }
-
-    fn encode(
-        &self,
-        n: usize,
-        packed: &Packed,
-        layers: &[usize],
-        options: &EncodeOptions<'_>,
-        tokens: impl Fn(usize) -> Result<Option<Tokens>, ModelError> + Sync,
-    ) -> Result<Embeddings, ModelError> {
-        self.validate()?;
-        self.threads()?.install(|| {
-            let texts = (0..n)
-                .into_par_iter()
-                .map(|index| {
-                    if options.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-                        return Err(ModelError::Cancelled { done: 0, total: n });
-                    }
-                    tokens(index)?.ok_or(ModelError::EmptyText { index })
-                })
-                .collect::<Vec<_>>();
-            // One after another: of several bad texts the first is named.
-            let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
-            let model = &self.model;
-            batch::encode(
-                packed,
-                model.architecture.dimension(),
-                &self.settings,
-                layers,
-                texts,
-                options,
-            )
-        })
-    }
-
-    pub(crate) fn threads(&self) -> Result<&Arc<ThreadPool>, ModelError> {
-        if let Some(pool) = &self.pool {
-            return Ok(pool);
-        }
-        let own = self.model.own_pool.get_or_init(|| {
-            rayon::ThreadPoolBuilder::new()
-                .thread_name(|i| format!("stratal-encode-{i}"))
-                .build()
-                .map(Arc::new)
-                .map_err(|error| error.to_string())
-        });
-        own.as_ref().map_err(|reason| ModelError::Threads {
-            reason: reason.clone(),
-        })
-    }
 }
 
 impl fmt::Debug for Encoder {
@@ -570,28 +345,4 @@ impl fmt::Debug for Encoder {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
-}
-
-pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut out = std::fs::File::create(file)?;
-    out.write_all(bytes)?;
-    out.sync_all()
-}
-
-/// Makes the names of the files durable, not only their contents.
-pub(crate) fn sync_folders(folder: &Path, files: &[PathBuf]) -> std::io::Result<()> {
-    let mut folders: Vec<PathBuf> = files
-        .iter()
-        .filter_map(|file| folder.join(file).parent().map(Path::to_path_buf))
-        .collect();
-    folders.push(folder.to_path_buf());
-    folders.sort();
-    folders.dedup();
-    if cfg!(unix) {
-        for folder in folders {
-            std::fs::File::open(folder)?.sync_all()?;
-        }
-    }
-    Ok(())
 }

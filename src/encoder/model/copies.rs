@@ -1,0 +1,89 @@
+//! Copies of a model's files.
+
+use std::path::{Path, PathBuf};
+
+use super::Encoder;
+use crate::encoder::ModelError;
+
+impl Encoder {
+    /// The files that a folder of the same architecture shares with this encoder's: all but weights and what training
+    /// decides anew. With the name that each has in a folder without inner folders.
+    pub(crate) fn shared_files(&self) -> Vec<(PathBuf, PathBuf)> {
+        let keep = [
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "sentence_bert_config.json",
+        ];
+        let weights = &self.model.weights_file;
+        self.model
+            .files
+            .iter()
+            .filter(|file| file.parent() == weights.parent())
+            .filter(|file| {
+                file.file_name()
+                    .is_some_and(|name| keep.iter().any(|keep| name == *keep))
+            })
+            .filter_map(|file| Some((self.folder.join(file), PathBuf::from(file.file_name()?))))
+            .collect()
+    }
+
+    /// Copies the model's files into `folder` (made if need be), each made durable, so that
+    /// `Encoder::from_folder(folder)?.with_settings(saved)` is this encoder again, of the same identity.
+    ///
+    /// # Errors
+    /// [`ModelError::SourceChanged`] if the source folder no longer holds what this encoder was read from.
+    pub fn copy_files_to(&self, folder: impl AsRef<Path>) -> Result<(), ModelError> {
+        let folder = folder.as_ref();
+        let io = |file: &Path| {
+            let file = file.to_path_buf();
+            move |source| ModelError::Io { file, source }
+        };
+        for name in &self.model.files {
+            let (from, to) = (self.folder.join(name), folder.join(name));
+            let bytes = std::fs::read(&from).map_err(io(&from))?;
+            let expected = if *name == self.model.weights_file {
+                Some(self.model.weights_hash)
+            } else if *name == self.model.tokenizer_file {
+                Some(self.model.tokenizer_hash)
+            } else {
+                let questions = self.model.questions.as_ref();
+                questions
+                    .filter(|questions| *name == questions.weights_file)
+                    .map(|questions| questions.weights_hash)
+            };
+            if expected.is_some_and(|hash| hash != blake3::hash(&bytes)) {
+                return Err(ModelError::SourceChanged { file: from });
+            }
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent).map_err(io(parent))?;
+            }
+            write_durably(&to, &bytes).map_err(io(&to))?;
+        }
+        sync_folders(folder, &self.model.files).map_err(io(folder))
+    }
+}
+
+pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::fs::File::create(file)?;
+    out.write_all(bytes)?;
+    out.sync_all()
+}
+
+/// Makes the names of the files durable, not only their contents.
+pub(crate) fn sync_folders(folder: &Path, files: &[PathBuf]) -> std::io::Result<()> {
+    let mut folders: Vec<PathBuf> = files
+        .iter()
+        .filter_map(|file| folder.join(file).parent().map(Path::to_path_buf))
+        .collect();
+    folders.push(folder.to_path_buf());
+    folders.sort();
+    folders.dedup();
+    if cfg!(unix) {
+        for folder in folders {
+            std::fs::File::open(folder)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
