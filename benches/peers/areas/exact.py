@@ -17,7 +17,8 @@ OTHERS = ["usearch", "lancedb", "sqlite-vec"]
 
 
 def measure(quick: bool) -> dict:
-    vectors.ensure(vectors.NAMES)
+    several = "multi_25k_x4" if quick else "multi_100k_x4"
+    vectors.ensure(["queries_10k", "queries_1k", "real_100k", "cls_100k", several] + ([] if quick else ["real_1m"]))
     program = surroundings.build_program("exact")
     rounds = 3 if quick else 5
     figures = {}
@@ -25,7 +26,7 @@ def measure(quick: bool) -> dict:
     if not quick:
         figures |= flat("1m", "real_1m", program, 3, queries=20, batch=1000)
     figures |= others(program, queries=10 if quick else 40)
-    figures |= multi(program, rounds, queries=10 if quick else 40)
+    figures |= multi(program, several, rounds, queries=10 if quick else 40)
     figures |= wrong_ids(program, 500 if quick else 10_000)
     return figures
 
@@ -133,9 +134,9 @@ def each_of(figures: dict, name: str) -> list[float]:
     return [figures[f"exact.batch_{name}_vs_best"]["cpu_ms_a_query"]["stratal"] / 1000]
 
 
-def multi(program, rounds: int, queries: int) -> dict:
+def multi(program, several: str, rounds: int, queries: int) -> dict:
     say("four vectors a document:")
-    bench = Bench(program, vectors.path("multi_100k_x4"), ["faiss", "qdrant-edge"])
+    bench = Bench(program, vectors.path(several), ["faiss", "qdrant-edge"])
     found = bench.turns("single", 1, {"stratal": queries, "faiss": queries, "qdrant-edge": queries}, rounds)
     figures = over_best("exact.multi_vs_multivector", {s: found[s] for s in ("stratal", "qdrant-edge")}, 1)
     figures |= over_best("exact.multi_vs_faiss", {s: found[s] for s in ("stratal", "faiss")}, 1)
