@@ -14,8 +14,8 @@ use crate::{CollectionSnapshot, Result};
 /// What an approximate search aims at where the caller does not say.
 pub(super) const TARGET: f32 = 0.95;
 
-/// What is taken to be a search's work, in nanoseconds: for each document that a walk keeps; for each that an exact scan
-/// sweeps; and for each that passes where those are few and their vectors are read one by one. A scan for one query waits
+/// What is taken to be a search's work, in nanoseconds: for each document that a walk keeps; for each vector that an exact
+/// scan sweeps; and for each of those that pass where they are few and read one by one. A scan for one query waits
 /// for memory, one for many shares what it reads.
 const KEPT: u64 = 240;
 const SWEPT: [u64; 2] = [8, 4];
@@ -114,7 +114,7 @@ fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option
     let scan = match passing * THIN < rows {
         true => READ[many] * passing,
         false => SWEPT[many] * rows,
-    };
+    } * ask.layers as u64;
     // A walk must be wider by the share that does not pass.
     let walk = KEPT.saturating_mul(width as u64).saturating_mul(rows) / passing.max(1);
     if scan <= walk {
