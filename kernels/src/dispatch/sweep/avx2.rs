@@ -5,7 +5,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Sweep, Sweeps};
+use super::{AHEAD, Sweep, Sweeps};
+use crate::dispatch::prefetch_line;
 
 pub(in crate::dispatch) const SWEEPS: Sweeps = Sweeps { sweep, low };
 
@@ -42,6 +43,9 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
     let codes = sweep.codes.as_ptr();
     let queries = sweep.queries[at * 2 * sweep.half..].as_ptr();
     for step in 0..sweep.codes.len() / 64 {
+        if Q == 1 {
+            prefetch_line(codes.wrapping_add(step * 64 + AHEAD));
+        }
         // SAFETY: the codes hold 64 bytes a step.
         let rows = unsafe {
             [

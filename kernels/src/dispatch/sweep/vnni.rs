@@ -2,13 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{SWEEP_QUERIES, Sweep, Sweeps};
+use super::{AHEAD, SWEEP_QUERIES, Sweep, Sweeps};
 use crate::dispatch::prefetch_line;
 
 pub(in crate::dispatch) const SWEEPS: Sweeps = Sweeps { sweep, low };
-
-/// How many bytes ahead codes are prefetched.
-const AHEAD: usize = 2048;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn sweep(sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
@@ -31,8 +28,6 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
     let codes = sweep.codes.as_ptr();
     let queries = sweep.queries[at * 2 * sweep.half..].as_ptr();
     for step in 0..sweep.codes.len() / 64 {
-        // What lies behind these codes comes next; the hardware's own guesses end with each page, and fall short of
-        // what the caches can deliver. Where many queries read the same codes these are in the cache already.
         if Q < SWEEP_QUERIES {
             prefetch_line(codes.wrapping_add(step * 64 + AHEAD));
         }
