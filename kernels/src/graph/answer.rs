@@ -17,7 +17,7 @@ const TOGETHER: usize = 8;
 /// Standard deviations that an estimate is taken to be off at most: by the high halves, by both.
 const DOUBT: [f32; 2] = [4.0, 3.5];
 
-/// Vectors fetched ahead of those that are scored.
+/// Documents fetched ahead of the one that is scored.
 const AHEAD: usize = 4;
 
 /// The memory of a search, to be kept from one to the next: a bit a node, and a little more.
@@ -185,6 +185,7 @@ unsafe fn answers<L: Lanes>(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswe
         for (at, query) in together.chunks_exact(dimension).enumerate() {
             let unit = &walk.units[at * dimension..][..dimension];
             walk.walker.query.set(&ask.graph.basis, unit, walk.turned.of(at));
+            walk.walker.query.rounding = walk.turned.rounding(at);
             let floor = match ask.options.floors {
                 Some(floors) => floors[answers.len()],
                 None => ask.options.floor,
@@ -268,7 +269,7 @@ unsafe fn answer<L: Lanes>(
         answer.live += walk.gather(ask, links, (best.floor() / per_score) as f32);
         // SAFETY: as above.
         unsafe { walk.refine::<L>(links) };
-        walk.score(ask, query, per_score, &mut best);
+        unsafe { walk.score::<L, _>(ask, links, query, per_score, &mut best) };
     }
     let candidate = |(score, row)| Candidate { row, score };
     answer.candidates = best.into_sorted().into_iter().map(candidate).collect();
@@ -313,34 +314,54 @@ impl Walk {
     }
 
     /// Scores what can be among the best from the stored vectors.
-    fn score<F: Fn(&u32, &u32) -> Ordering>(
+    ///
+    /// # Safety
+    /// As [`Walk::refine`].
+    #[inline(always)]
+    unsafe fn score<L: Lanes, F: Fn(&u32, &u32) -> Ordering>(
         &mut self,
         ask: &Ask,
+        links: &Links,
         query: &[f32],
         per_score: f64,
         best: &mut TopK<u32, F>,
     ) {
         let kernels = Kernels::best();
+        let layers = ask.planes.len();
+        let score =
+            |plane: &Plane, row: u32| kernels.exact(plane.element(), plane.row_bytes(row as usize), query);
         let doubt = DOUBT[1] * self.walker.query.errors[1];
-        let ahead = AHEAD.div_ceil(ask.planes.len());
-        for &(_, node) in self.nodes.iter().take(ahead) {
-            ask.fetch(node);
+        let slack = match layers {
+            1 => 0.0,
+            _ => self.walker.query.slack(&ask.graph.doubt),
+        };
+        for &(_, node) in self.nodes.iter().take(AHEAD) {
+            ask.fetch(links, node);
         }
         for at in 0..self.nodes.len() {
             let (estimate, node) = self.nodes[at];
             if f64::from(estimate + doubt) * per_score < best.floor() {
                 break;
             }
-            if let Some(&(_, next)) = self.nodes.get(at + ahead) {
-                ask.fetch(next);
+            if let Some(&(_, next)) = self.nodes.get(at + AHEAD) {
+                ask.fetch(links, next);
             }
+            let own = node as usize % layers;
             for row in ask.rows_of(ask.document(node)).filter(|&row| ask.is_live(row)) {
-                let mut score = f64::NAN;
-                for plane in ask.planes {
-                    score = score.max(kernels.exact(plane.element(), plane.row_bytes(row as usize), query));
+                let mut highest = score(&ask.planes[own], row);
+                // The others are read only where their codes do not exclude that they score more.
+                for layer in (0..layers).filter(|&layer| layer != own) {
+                    let sibling = node as usize - own + layer;
+                    // SAFETY: the caller promises the instructions; a document's nodes exist together.
+                    let estimate = unsafe { self.walker.both::<L>(links, sibling) };
+                    let most = f64::from(estimate + slack) * per_score;
+                    let is_excluded = most <= highest || most < best.floor();
+                    if !is_excluded {
+                        highest = highest.max(score(&ask.planes[layer], row));
+                    }
                 }
                 self.scored += 1;
-                best.push(score, row);
+                best.push(highest, row);
             }
         }
     }
@@ -369,12 +390,16 @@ impl Ask<'_> {
         std::iter::once(Graph::row(self.sections, document)).chain(twins.map(|&[_, row]| row))
     }
 
-    /// Fetches the vectors of a node's document.
-    fn fetch(&self, node: u32) {
+    /// Fetches a node's vector, and the codes of its siblings.
+    fn fetch(&self, links: &Links, node: u32) {
         let row = Graph::row(self.sections, self.document(node));
         if self.is_live(row) {
-            for plane in self.planes {
-                prefetch(plane.row_bytes(row as usize));
+            let own = node as usize % self.planes.len();
+            prefetch(self.planes[own].row_bytes(row as usize));
+            for layer in (0..self.planes.len()).filter(|&layer| layer != own) {
+                let sibling = node as usize - own + layer;
+                links.fetch_heads(&[sibling as u32]);
+                links.fetch_whole(sibling);
             }
         }
     }

@@ -63,6 +63,8 @@ pub(super) struct Turned {
     numbers: Vec<i32>,
     stride: usize,
     scales: Vec<f32>,
+    /// How far each vector is from what was turned.
+    roundings: Vec<f32>,
     rounded: Vec<i8>,
 }
 
@@ -72,6 +74,11 @@ impl Turned {
     pub fn of(&self, vector: usize) -> (&[i32], f32) {
         let numbers = &self.numbers[vector * self.stride..][..self.stride];
         (numbers, self.scales[vector])
+    }
+
+    /// How far a vector is from what was turned in its place.
+    pub fn rounding(&self, vector: usize) -> f32 {
+        self.roundings[vector]
     }
 }
 
@@ -200,6 +207,7 @@ impl Basis {
         turned.stride = self.dimension.next_multiple_of(LANES);
         turned.numbers.resize(vectors.len() * turned.stride, 0);
         turned.scales.clear();
+        turned.roundings.clear();
         turned.rounded.clear();
         turned.rounded.resize(vectors.len() * self.width, 0);
         let numbers = turned.numbers.chunks_exact_mut(turned.stride);
@@ -211,16 +219,21 @@ impl Basis {
             let unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
             if self.order.is_empty() {
                 let inverse = 1.0 / unit;
+                let mut off = 0.0;
                 for (rounded, value) in rounded.iter_mut().zip(vector) {
                     *rounded = (value * inverse).round_ties_even() as i8;
+                    off += (value - f32::from(*rounded) * unit).powi(2);
                 }
                 turned.scales.push(unit);
+                turned.roundings.push(off.sqrt());
             } else {
                 let inverse = 32_767.0 / (unit * 127.0);
                 for (number, &at) in numbers.iter_mut().zip(&self.order) {
                     *number = (vector[at as usize] * inverse).round_ties_even() as i32;
                 }
-                turned.scales.push(unit * 127.0 / 32_767.0);
+                let scale = unit * 127.0 / 32_767.0;
+                turned.scales.push(scale);
+                turned.roundings.push(scale * (self.dimension as f32).sqrt());
             }
         }
         if self.order.is_empty() {
@@ -233,6 +246,27 @@ impl Basis {
                     &self.sums,
                     &mut turned.numbers,
                 );
+            }
+        }
+    }
+}
+
+impl Basis {
+    /// What products with turned queries take a turned vector for: what it is when it is turned back.
+    pub fn turned_back(&self, turned: &[f32], out: &mut Vec<f32>) {
+        out.clear();
+        out.resize(self.dimension, 0.0);
+        if !self.order.is_empty() {
+            for (value, &at) in turned.iter().zip(&self.order) {
+                out[at as usize] = *value;
+            }
+            return;
+        }
+        let rows = self.rows.chunks_exact(self.dimension.max(1));
+        for ((value, unit), row) in turned.iter().zip(&self.units).zip(rows) {
+            let factor = value * unit;
+            for (out, &component) in out.iter_mut().zip(row) {
+                *out += factor * f32::from(component);
             }
         }
     }

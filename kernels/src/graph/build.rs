@@ -307,6 +307,7 @@ fn numbered(
     BuiltGraph {
         layers,
         basis,
+        doubt: points.doubt,
         shells,
         rows,
         twins,

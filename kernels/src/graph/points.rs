@@ -3,7 +3,7 @@
 use rayon::iter::ParallelIterator;
 use rayon::slice::ParallelSlice;
 
-use super::basis::{Basis, STEP, Turned};
+use super::basis::{Basis, STEP, Turned, dot};
 use super::lanes::{LINE_DIMENSION, Lanes, Line};
 use crate::Plane;
 use crate::dispatch::Kernels;
@@ -26,6 +26,44 @@ pub(super) struct Points {
     /// bits more of each component.
     pub first: Vec<Line>,
     pub rest: Vec<Line>,
+    /// Where documents have several vectors: how far codes are off.
+    pub doubt: Doubt,
+}
+
+/// How far codes of both halves can be off, in all vectors.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Doubt {
+    /// No vector is further from what its code stands for, over its shell's norm.
+    pub distance: f32,
+    /// No code is longer, in steps.
+    pub steps: f32,
+}
+
+impl Doubt {
+    /// Of a centred vector, and its code in steps, which is changed.
+    fn of(basis: &Basis, vector: &[f32], coded: &mut [f32], back: &mut Vec<f32>) -> Doubt {
+        let steps = dot(coded, coded).sqrt();
+        coded
+            .iter_mut()
+            .zip(&basis.steps)
+            .for_each(|(value, step)| *value *= step);
+        basis.turned_back(coded, back);
+        back.iter_mut()
+            .zip(vector)
+            .for_each(|(back, value)| *back -= value);
+        Doubt {
+            distance: dot(back, back).sqrt(),
+            steps,
+        }
+    }
+
+    /// Of both.
+    fn or(self, other: Doubt) -> Doubt {
+        Doubt {
+            distance: self.distance.max(other.distance),
+            steps: self.steps.max(other.steps),
+        }
+    }
 }
 
 /// A document to code: its row in the planes, and the norm of its shell.
@@ -75,6 +113,7 @@ impl Points {
                 all.more.append(&mut task.more);
                 all.first.append(&mut task.first);
                 all.rest.append(&mut task.rest);
+                all.doubt = all.doubt.or(task.doubt);
             }
         }
         all
@@ -92,6 +131,7 @@ impl Points {
         let mut eight = vec![0i8; basis.width];
         let mut high = vec![Line([0; 64]); basis.lines];
         let mut low = high.clone();
+        let (mut coded, mut back) = (vec![0f32; dimension], Vec::new());
         for source in sources {
             let inverse = if source.norm > 0.0 { 1.0 / source.norm } else { 0.0 };
             for plane in planes {
@@ -117,10 +157,14 @@ impl Points {
                     } else {
                         119
                     };
+                    coded[i] = f32::from(level) / 16.0 - 127.5 / 16.0;
                     let (line, within) = (i / LINE_DIMENSION, i % LINE_DIMENSION);
                     let shift = within / 64 * 4;
                     high[line].0[within % 64] |= level >> 4 << shift;
                     low[line].0[within % 64] |= (level & 15) << shift;
+                }
+                if planes.len() > 1 {
+                    task.doubt = task.doubt.or(Doubt::of(basis, &vector, &mut coded, &mut back));
                 }
                 let squares: i32 = eight
                     .iter()

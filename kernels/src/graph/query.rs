@@ -2,6 +2,7 @@
 
 use super::basis::{Basis, STEP, dot};
 use super::lanes::{HEAD, LINE_DIMENSION};
+use super::points::Doubt;
 
 /// The part of a query that heads are multiplied with: small integers on cache lines of their own.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub(crate) struct CodedQuery {
     pub margin: f32,
     /// One standard deviation of an estimate about the true score: a walk's, and by both halves.
     pub errors: [f32; 2],
+    /// How far the query is from what was turned in its place.
+    pub rounding: f32,
     weighted: Vec<f32>,
 }
 
@@ -45,6 +48,7 @@ impl CodedQuery {
             low_base: 0.0,
             margin: 0.0,
             errors: [0.0; 2],
+            rounding: 0.0,
             weighted: Vec::new(),
         }
     }
@@ -72,6 +76,25 @@ impl CodedQuery {
                 .map(|(turned, step)| turned * step),
         );
         self.weigh(basis, 0.0);
+    }
+
+    /// How far an estimate by both halves can be from the true score, over the shell's norm, for a query of length 1: by
+    /// the rounding of the vector, of the query, and of its weights. Cauchy and Schwarz, and a little for f32.
+    pub fn slack(&self, doubt: &Doubt) -> f32 {
+        let (first, rest) = self.weighted.split_at(self.weighted.len() - self.rest.len());
+        let halves = [
+            (first, &self.head.0[..first.len()], self.scales[0]),
+            (rest, &self.rest[..], self.scales[1]),
+        ];
+        let off = halves.map(|(weights, small, scale)| {
+            let pairs = weights.iter().zip(small);
+            pairs
+                .map(|(weight, &small)| (weight - scale * f32::from(small)).powi(2))
+                .sum::<f32>()
+        });
+        let weights = (off[0] + off[1]).sqrt();
+        // A centred vector is no longer than 2, for neither it nor the mean is longer than 1.
+        doubt.distance + self.rounding * (2.0 + doubt.distance) + weights * doubt.steps + 1e-4
     }
 
     #[inline(always)]

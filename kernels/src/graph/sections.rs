@@ -4,6 +4,7 @@ use super::basis::Basis;
 use super::build;
 use super::lanes::{Line, Portable};
 use super::links::{DEGREE, Links, Shell};
+use super::points::Doubt;
 use crate::{Error, Instructions, MAX_DIMENSION, Plane};
 
 /// One stretch of bytes of a graph. All numbers are little-endian; `N` is the number of documents, `m` of
@@ -11,8 +12,9 @@ use crate::{Error, Instructions, MAX_DIMENSION, Plane};
 /// of which `h = min(b, 2)` are its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GraphSection {
-    /// u32: `m`, `D`, shells; then for each shell u32 first node, nodes, entries (its first nodes), and
-    /// f32 the norm that none of its vectors exceeds.
+    /// u32: `m`, `D`, shells; f32: of several layers how far a vector is from what its code stands for at most, over
+    /// its shell's norm, and how long a code is at most, in steps; then for each shell u32 first node, nodes, entries
+    /// (its first nodes), and f32 the norm that none of its vectors exceeds.
     Head,
     /// `[D]` f32 mean of the vectors over their shells' norms; `[D]` f32 steps; `[D]` f32 units.
     Scales,
@@ -104,6 +106,7 @@ impl<'a> GraphOptions<'a> {
 pub struct BuiltGraph {
     pub(super) layers: usize,
     pub(super) basis: Basis,
+    pub(super) doubt: Doubt,
     pub(super) shells: Vec<Shell>,
     pub(super) rows: Vec<u32>,
     pub(super) twins: Vec<[u32; 2]>,
@@ -182,6 +185,8 @@ impl BuiltGraph {
         for number in [self.layers, self.basis.dimension, self.shells.len()] {
             head.extend((number as u32).to_le_bytes());
         }
+        head.extend(self.doubt.distance.to_le_bytes());
+        head.extend(self.doubt.steps.to_le_bytes());
         for shell in &self.shells {
             for number in [shell.first, shell.count, shell.entries] {
                 head.extend(number.to_le_bytes());
@@ -212,9 +217,13 @@ pub struct Graph {
     pub(super) layers: usize,
     pub(super) documents: usize,
     pub(super) basis: Basis,
+    pub(super) doubt: Doubt,
     pub(super) shells: Vec<Shell>,
     pub(super) twins: Vec<[u32; 2]>,
 }
+
+/// Bytes of the head before its shells.
+const HEAD_BYTES: usize = 20;
 
 /// A section that is not as it must be.
 fn wrong(section: GraphSection, what: &'static str) -> Error {
@@ -255,17 +264,22 @@ impl Graph {
                 .map(|n| n as usize)
         };
         let (layers, dimension, count) = (next()?, next()?, next()?);
+        let doubt = Doubt {
+            distance: f32::from_bits(next()? as u32),
+            steps: f32::from_bits(next()? as u32),
+        };
         if layers == 0
             || dimension == 0
             || dimension > MAX_DIMENSION
-            || head.len() != 12 + count.saturating_mul(16)
+            || head.len() != HEAD_BYTES + count.saturating_mul(16)
+            || !(doubt.distance.is_finite() && doubt.steps.is_finite())
         {
             return Err(wrong(GraphSection::Head, "has a shape that cannot be"));
         }
         let documents = rows.len() / 4;
         let mut shells = Vec::with_capacity(count);
         let mut from = 0u32;
-        for shell in head[12..].as_chunks::<16>().0 {
+        for shell in head[HEAD_BYTES..].as_chunks::<16>().0 {
             let mut each = numbers(shell);
             let mut next = || each.next().unwrap_or_default();
             let shell = Shell {
@@ -343,6 +357,7 @@ impl Graph {
             layers,
             documents,
             basis,
+            doubt,
             shells,
             twins,
         };
