@@ -65,6 +65,12 @@ impl Run<'_> {
                 {
                     self.tidy()?;
                 }
+                // It would be refused again, so there is nothing to go on with.
+                Err(error @ (TrainingError::Setting { .. } | TrainingError::Data { .. })) => {
+                    self.tidy()?;
+                    self.kept().forget_underway()?;
+                    return Err(error.into());
+                }
                 Err(error) => return Err(error.into()),
             }
         };

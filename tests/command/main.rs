@@ -5,5 +5,6 @@ mod documents;
 mod encoders;
 #[cfg(unix)]
 mod interrupts;
+mod learning;
 mod place;
 mod searching;
