@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 
 use super::add::listen_for_interrupts;
 use super::arguments::{Learn, LearnArguments, LearningArguments, MetricName, WhenName};
-use super::output::{Output, bar, counted, grouped, note};
+use super::output::{Output, bar, counted, grouped, note, signed};
 use super::{Failure, Outcome, collection};
 use crate::learning::{
     Candidate, Learning, LearningProgress, LearningStatus, Metric, Outcome as Learned, Phase, Verdict, When,
@@ -134,15 +134,15 @@ pub fn described(candidate: &Candidate) -> String {
     parts.push(counted(candidate.steps, "step", "steps"));
     if let Some(judgement) = &candidate.judgement {
         parts.push(format!(
-            "Top-5 {:.1} → {:.1}, MRR {:.3} → {:.3} on {}; gain {:+.3} ({:+.3} to {:+.3})",
+            "Top-5 {:.1} → {:.1}, MRR {:.3} → {:.3} on {}; gain {} ({} to {})",
             judgement.before.top[1] * 100.0,
             judgement.after.top[1] * 100.0,
             judgement.before.mrr_10,
             judgement.after.mrr_10,
             counted(judgement.questions, "held-out question", "held-out questions"),
-            judgement.gain,
-            judgement.low,
-            judgement.high,
+            signed(judgement.gain, 3),
+            signed(judgement.low, 3),
+            signed(judgement.high, 3),
         ));
     }
     parts.push(match &candidate.verdict {

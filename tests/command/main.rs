@@ -3,6 +3,7 @@
 
 mod documents;
 mod encoders;
+mod evaluating;
 #[cfg(unix)]
 mod interrupts;
 mod learning;

@@ -1,6 +1,6 @@
 //! The arguments of `learn`, `learning`, `train`, `evaluate` and `layers`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -123,6 +123,14 @@ pub struct PairArguments {
     /// Which judgements of the BEIR folder
     #[arg(long, default_value = "train", requires = "beir")]
     pub split: String,
+}
+
+impl PairArguments {
+    /// Where the questions are.
+    pub fn name(&self) -> &Path {
+        let named = [&self.questions, &self.dpr, &self.beir].into_iter().flatten();
+        named.map(PathBuf::as_path).next().unwrap_or(Path::new(""))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
