@@ -119,13 +119,23 @@ pub enum Error {
         /// As given.
         given: String,
     },
-    /// A text query on a collection without an encoder.
-    #[error(
-        "the collection {collection:?} has no encoder, so it cannot be asked in words: search by vector, or create it with an encoder"
-    )]
+    /// A text query on a collection without an encoder, or learning where there is none to train.
+    #[error("the collection {collection:?} has no encoder, {so}")]
     NoEncoder {
         /// The collection.
         collection: String,
+        /// What follows from that, and what can be done.
+        so: &'static str,
+    },
+    /// A collection's stored learning policy cannot be read.
+    #[error(
+        "the learning policy of {collection:?} cannot be read: set one, which takes its place ({reason})"
+    )]
+    LearningPolicy {
+        /// The collection.
+        collection: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The copy of an encoder that a collection stands on is not in the database folder.
     #[error(

@@ -72,6 +72,7 @@ impl Models {
         let MadeBy::Encoder { hash, name, settings } = made_by else {
             return Err(Error::NoEncoder {
                 collection: collection.to_owned(),
+                so: "so it cannot be asked in words: search by vector, or create it with an encoder",
             });
         };
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);

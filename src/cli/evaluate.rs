@@ -1,6 +1,6 @@
 //! `evaluate`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,12 +9,12 @@ use serde_json::json;
 
 use super::add::listen_for_interrupts;
 use super::arguments::{Evaluate, SearchName};
-use super::output::{Output, note};
+use super::output::{Output, figure, note, signed};
 use super::searched::{Searched, Way, needed, rankings};
-use super::train::{Pairs, encoder_of, pairs, write};
+use super::train::{Pairs, check_askable, check_writable, encoder_of, more, pairs, write};
 use super::{Failure, Outcome};
 use crate::evaluation::{
-    DEPTHS, Difference, Figures, Ranking, Scores, figures, paired_bootstrap, scores, trec_run,
+    DEPTHS, Difference, Figures, Ranking, Scores, figures, paired_bootstrap, scores, trec_ids, trec_run,
 };
 use crate::training::PairSet;
 use crate::{Encoder, EncoderSettings};
@@ -32,13 +32,18 @@ struct Found {
 }
 
 pub fn evaluate(arguments: &Evaluate, output: &mut Output) -> Outcome {
+    for (option, number) in [("-k", arguments.k), ("--rerank", arguments.rerank)] {
+        if number == 0 {
+            return Err(Failure::invalid(format!(
+                "{option} is 0: ask for one hit at least"
+            )));
+        }
+    }
     let pairs = pairs(&arguments.pairs)?;
-    let mut also = Vec::new();
-    for file in &arguments.also {
-        let mut set = pairs.set.clone();
-        set.retain(|_, _| false);
-        set.read_questions(file)?;
-        also.push(set);
+    let also = (arguments.also.iter().map(|file| more(&pairs.set, file))).collect::<Result<Vec<_>, _>>()?;
+    if let Some(file) = &arguments.run {
+        trec_ids(&pairs.set)?;
+        check_writable(file)?;
     }
     let sets: Vec<&PairSet> = std::iter::once(&pairs.set).chain(&also).collect();
     let cancel = Arc::new(AtomicBool::new(false));
@@ -50,6 +55,13 @@ pub fn evaluate(arguments: &Evaluate, output: &mut Output) -> Outcome {
         true => Some(encoder_of(&arguments.encoder, &pairs)?),
         false => None,
     };
+    if let Some(encoder) = &encoder {
+        let files =
+            std::iter::once(arguments.pairs.name()).chain(arguments.also.iter().map(PathBuf::as_path));
+        for (set, file) in sets.iter().zip(files) {
+            check_askable(encoder, set, file)?;
+        }
+    }
     let other = match &arguments.against {
         Some(folder) => Some(against(folder, arguments, &pairs, &cancel)?),
         None => None,
@@ -58,7 +70,7 @@ pub fn evaluate(arguments: &Evaluate, output: &mut Output) -> Outcome {
         Some(encoder) => encoder.identity().to_string(),
         None => "bm25".to_owned(),
     };
-    let k = arguments.k.max(1);
+    let k = arguments.k;
     let deep = rankings(&needed, &sets, encoder.as_ref(), &pairs, arguments, &cancel)?;
     let mut all = Vec::new();
     for (at, (set, deep)) in sets.iter().zip(&deep).enumerate() {
@@ -66,20 +78,23 @@ pub fn evaluate(arguments: &Evaluate, output: &mut Output) -> Outcome {
             (ways.iter().map(|way| way.ranking(deep, k))).collect::<Result<_, _>>()?;
         if let (Some(file), 0) = (&arguments.run, at) {
             let tag: String = name.chars().filter(|c| !c.is_whitespace()).collect();
-            write(file, trec_run(set, &rankings[0], &tag).as_bytes())?;
+            write(file, trec_run(set, &rankings[0], &tag)?.as_bytes())?;
         }
         let found: Vec<Found> = (ways.iter().zip(&rankings))
             .map(|(way, ranking)| {
                 let scores = scores(set, ranking);
                 Found {
                     search: way.name.clone(),
-                    figures: figures(&scores, k),
+                    figures: figures(&scores, way.depth(arguments)),
                     scores,
                 }
             })
             .collect();
         let compared = match &other {
-            Some((encoder, vectors)) => Some(compare(encoder, vectors, set, &found[0].scores, k)?),
+            Some((encoder, vectors)) => {
+                let known = ways[0].depth(arguments);
+                Some(compare(encoder, vectors, set, &found[0].scores, k, known)?)
+            }
             None => None,
         };
         all.push((set.questions().len(), found, compared));
@@ -114,11 +129,13 @@ pub fn evaluate(arguments: &Evaluate, output: &mut Output) -> Outcome {
             table(&compared.encoder, &compared.figures, output)?;
             let gains = [("top-5", compared.top_5_gain), ("MRR@10", compared.mrr_10_gain)];
             for (what, gain) in gains {
+                let Some(gain) = gain else { continue };
+                let points = |share: f64| signed(100.0 * share, 2);
                 output.line(&format!(
-                    "{what}: {:+.2} points, 95% of resamples by article within {:+.2} and {:+.2}, not better in {:.1}%",
-                    100.0 * gain.mean,
-                    100.0 * gain.low,
-                    100.0 * gain.high,
+                    "{what}: {} points, 95% of resamples by article within {} and {}, not better in {:.1}%",
+                    points(gain.mean),
+                    points(gain.low),
+                    points(gain.high),
                     100.0 * gain.p
                 ))?;
             }
@@ -134,8 +151,8 @@ pub fn evaluate(arguments: &Evaluate, output: &mut Output) -> Outcome {
 struct Compared {
     encoder: String,
     figures: Figures,
-    top_5_gain: Difference,
-    mrr_10_gain: Difference,
+    top_5_gain: Option<Difference>,
+    mrr_10_gain: Option<Difference>,
 }
 
 /// Another encoder under the settings of the first, with its vectors of the passages.
@@ -162,25 +179,29 @@ fn compare(
     set: &PairSet,
     own: &[Scores],
     k: usize,
+    known: usize,
 ) -> Result<Compared, Failure> {
     let theirs = scores(set, &vectors.ranking(set, k)?);
-    let gain = |f: &dyn Fn(&Scores) -> f64| {
+    // Of ranks deeper than either ranking nothing is known.
+    let gain = |deep: usize, f: &dyn Fn(&Scores) -> f64| {
         let values = |scores: &[Scores]| scores.iter().map(f).collect::<Vec<f64>>();
-        paired_bootstrap(set, &values(&theirs), &values(own), ROUNDS, 0)
+        (deep <= known).then(|| paired_bootstrap(set, &values(&theirs), &values(own), ROUNDS, 0))
     };
     Ok(Compared {
         encoder: other.identity().to_string(),
         figures: figures(&theirs, k),
-        top_5_gain: gain(&|score| f64::from(u8::from((1..=5).contains(&score.gold_rank)))),
-        mrr_10_gain: gain(&|score| score.mrr_10),
+        top_5_gain: gain(5, &|score| {
+            f64::from(u8::from((1..=5).contains(&score.gold_rank)))
+        }),
+        mrr_10_gain: gain(10, &|score| score.mrr_10),
     })
 }
 
 fn table(name: &str, figures: &Figures, output: &mut Output) -> Outcome {
-    let row = |what: &str, values: &[f64; 4]| {
+    let row = |what: &str, values: &[Option<f64>; 4]| {
         let cells: String = values
             .iter()
-            .map(|value| format!("{:>8.2}", 100.0 * value))
+            .map(|value| format!("{:>8}", figure(value.map(|share| 100.0 * share), 2)))
             .collect();
         format!("{what:<24}{cells}")
     };
@@ -191,7 +212,10 @@ fn table(name: &str, figures: &Figures, output: &mut Output) -> Outcome {
         output.line(&row("by answer string", top))?;
     }
     output.line(&format!(
-        "MRR@10 {:.4} · nDCG@10 {:.4} · recall@100 {:.4} · average rank {:.2}",
-        figures.mrr_10, figures.ndcg_10, figures.recall_100, figures.average_rank
+        "MRR@10 {} · nDCG@10 {} · recall@100 {} · average rank {:.2}",
+        figure(figures.mrr_10, 4),
+        figure(figures.ndcg_10, 4),
+        figure(figures.recall_100, 4),
+        figures.average_rank
     ))
 }

@@ -5,26 +5,31 @@ use std::sync::atomic::AtomicBool;
 
 use super::add::{encoder, listen_for_interrupts};
 use super::arguments::Layers;
-use super::output::{Output, bar, note};
-use super::train::{pairs, write};
+use super::output::{Output, bar, decimals, figure, note};
+use super::train::{check_askable, check_writable, pairs, write};
 use super::{Failure, Outcome};
 use crate::encoder::EncodeOptions;
-use crate::evaluation::{compare_layers, layer_heat_map};
+use crate::evaluation::{Figures, compare_layers, layer_heat_map};
 use crate::training::{PairSet, Passage, Question};
 
 /// The depth of rankings.
 const DEPTH: usize = 100;
 
 pub fn layers(arguments: &Layers, output: &mut Output) -> Outcome {
-    let set = sample(&pairs(&arguments.pairs)?.set, arguments.sample)?;
+    if let Some(file) = &arguments.picture {
+        check_writable(file)?;
+    }
+    let pairs = pairs(&arguments.pairs)?;
+    let cancel = Arc::new(AtomicBool::new(false));
+    listen_for_interrupts(&cancel)?;
+    let set = sample(&pairs.set, arguments.sample)?;
     let mut encoder = encoder(&arguments.encoder)?;
     if arguments.encoder.encoder_layers.is_none() {
         // Without a word, all of them.
         let last = encoder.architecture().layers();
         encoder = encoder.layers((1..=last).rev());
     }
-    let cancel = Arc::new(AtomicBool::new(false));
-    listen_for_interrupts(&cancel)?;
+    check_askable(&encoder, &set, arguments.pairs.name())?;
     let progress = bar(
         "encoding {bar:30} {pos}/{len} passages",
         set.passages().len() as u64,
@@ -48,26 +53,17 @@ pub fn layers(arguments: &Layers, output: &mut Output) -> Outcome {
         let figures = &report.alone[l];
         let cosines: Vec<String> = report.similarity[l]
             .iter()
-            .map(|cosine| format!("{cosine:.3}"))
+            .map(|cosine| decimals(*cosine, 3))
             .collect();
         output.line(&format!(
-            "{layer:>5}  {:>8.2}{:>8.2}{:>8.2}{:>8.4}{:>7.1}%  {}",
-            100.0 * figures.top[0],
-            100.0 * figures.top[1],
-            100.0 * figures.top[2],
-            figures.mrr_10,
-            100.0 * report.wins[l],
+            "{layer:>5}  {}{:>7}%  {}",
+            cells(figures),
+            decimals(100.0 * report.wins[l], 1),
             cosines.join(" ")
         ))?;
     }
     let all = &report.together;
-    output.line(&format!(
-        "  all  {:>8.2}{:>8.2}{:>8.2}{:>8.4}",
-        100.0 * all.top[0],
-        100.0 * all.top[1],
-        100.0 * all.top[2],
-        all.mrr_10
-    ))?;
+    output.line(&format!("  all  {}", cells(all)))?;
     output.flush()?;
     note(&format!(
         "{} questions over {} passages; the question's vector is that of layer {}",
@@ -76,6 +72,14 @@ pub fn layers(arguments: &Layers, output: &mut Output) -> Outcome {
         report.layers[0]
     ));
     Ok(())
+}
+
+fn cells(figures: &Figures) -> String {
+    let top = figures.top[..3].iter();
+    let top: String = top
+        .map(|share| format!("{:>8}", figure(share.map(|share| 100.0 * share), 2)))
+        .collect();
+    format!("{top}{:>8}", figure(figures.mrr_10, 4))
 }
 
 /// Every so many-th question, its passages, and every so many-th passage: figures on a sample are higher than on all.

@@ -3,18 +3,17 @@
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use indicatif::ProgressBar;
 
 use super::add::listen_for_interrupts;
 use super::arguments::{Learn, LearnArguments, LearningArguments, MetricName, WhenName};
-use super::output::{Output, bar, counted, grouped, note};
+use super::output::{Output, bar, counted, grouped, note, signed};
 use super::{Failure, Outcome, collection};
-use crate::Database;
 use crate::learning::{
     Candidate, Learning, LearningProgress, LearningStatus, Metric, Outcome as Learned, Phase, Verdict, When,
 };
+use crate::{Collection, Database, Error};
 
 pub fn learn(arguments: &Learn, output: &mut Output) -> Outcome {
     let db = Database::open(&arguments.database)?;
@@ -52,35 +51,43 @@ pub fn finished(outcome: &Learned) -> Outcome {
 }
 
 pub fn learning(arguments: &LearningArguments, output: &mut Output) -> Outcome {
-    let changes = arguments.when.is_some() || arguments.learning.is_given();
-    let db = match changes {
+    let sets = arguments.says_when() || arguments.learning.is_given();
+    let db = match sets || arguments.abandon {
         true => Database::open(&arguments.database)?,
         false => Database::open_read_only(&arguments.database)?,
     };
     let target = collection(&db, arguments.collection.as_deref())?;
-    if changes {
-        let mut policy = arguments.learning.over(target.learning()?.policy);
-        match arguments.when {
-            Some(WhenName::Off) => policy.when = When::Off,
-            Some(WhenName::OnRequest) => policy.when = When::OnRequest,
-            Some(WhenName::After) => {
-                policy.when = When::After {
-                    pairs: arguments.after_pairs,
-                    documents: arguments.after_documents,
-                };
-            }
-            None => {}
-        }
+    if arguments.abandon {
+        note(match target.abandon_learning()? {
+            true => "the run that had begun is dropped",
+            false => "no run has begun",
+        });
+    }
+    if sets {
+        let mut policy = arguments.learning.over(stored(&target)?);
+        policy.when = arguments.when_over(policy.when)?;
         target.set_learning(&policy)?;
     }
     let status = target.learning()?;
-    if changes {
+    if sets || arguments.abandon {
         db.close()?;
     }
     if arguments.json {
         return output.json(&status);
     }
     tell(&status, output)
+}
+
+/// The policy that changes are made to: one that cannot be read must not keep a new one from taking its place.
+fn stored(target: &Collection) -> Result<Learning, Failure> {
+    match target.learning() {
+        Ok(status) => Ok(status.policy),
+        Err(error @ Error::LearningPolicy { .. }) => {
+            note(&format!("{error}: what is not said now is as by default"));
+            Ok(Learning::default())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn tell(status: &LearningStatus, output: &mut Output) -> Outcome {
@@ -127,15 +134,15 @@ pub fn described(candidate: &Candidate) -> String {
     parts.push(counted(candidate.steps, "step", "steps"));
     if let Some(judgement) = &candidate.judgement {
         parts.push(format!(
-            "Top-5 {:.1} → {:.1}, MRR {:.3} → {:.3} on {}; gain {:+.3} ({:+.3} to {:+.3})",
+            "Top-5 {:.1} → {:.1}, MRR {:.3} → {:.3} on {}; gain {} ({} to {})",
             judgement.before.top[1] * 100.0,
             judgement.after.top[1] * 100.0,
             judgement.before.mrr_10,
             judgement.after.mrr_10,
             counted(judgement.questions, "held-out question", "held-out questions"),
-            judgement.gain,
-            judgement.low,
-            judgement.high,
+            signed(judgement.gain, 3),
+            signed(judgement.low, 3),
+            signed(judgement.high, 3),
         ));
     }
     parts.push(match &candidate.verdict {
@@ -168,6 +175,33 @@ pub fn show(now: &LearningProgress, bar: &ProgressBar) {
     ));
 }
 
+impl LearningArguments {
+    fn says_when(&self) -> bool {
+        self.when.is_some() || self.after_pairs.is_some() || self.after_documents.is_some()
+    }
+
+    /// When to learn: what was said, in the place of what was so far.
+    fn when_over(&self, stored: When) -> Result<When, Failure> {
+        let after = |pairs: u64, documents: u64| When::After {
+            pairs: self.after_pairs.unwrap_or(pairs),
+            documents: self.after_documents.unwrap_or(documents),
+        };
+        let when = match (self.when, stored) {
+            (Some(WhenName::After), _) => return Ok(after(0, 0)),
+            (None, When::After { pairs, documents }) => return Ok(after(pairs, documents)),
+            (Some(WhenName::Off), _) => When::Off,
+            (Some(WhenName::OnRequest), _) => When::OnRequest,
+            (None, stored) => stored,
+        };
+        if self.after_pairs.is_some() || self.after_documents.is_some() {
+            return Err(Failure::Usage(
+                "--after-pairs and --after-documents go with --when after".to_owned(),
+            ));
+        }
+        Ok(when)
+    }
+}
+
 impl LearnArguments {
     pub fn is_given(&self) -> bool {
         self.minutes.is_some()
@@ -182,7 +216,7 @@ impl LearnArguments {
     /// A policy with what was said in the place of what it had.
     pub fn over(&self, mut policy: Learning) -> Learning {
         if let Some(minutes) = self.minutes {
-            policy.time = Some(Duration::from_secs_f64((minutes * 60.0).clamp(0.0, 1e9)));
+            policy.time = Some(minutes);
         }
         if let Some(metric) = self.metric {
             policy.metric = match metric {

@@ -25,9 +25,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::{Collection, Database, Error, Id};
+use crate::training::TrainingError;
+use crate::{Collection, Database, Error, Id, ModelError};
 use arguments::{Arguments, Command};
-use output::Output;
+use output::{Output, note};
 
 /// How a run ended, if not well.
 enum Failure {
@@ -49,7 +50,15 @@ type Outcome = Result<(), Failure>;
 
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Failure {
-        Failure::Error(error.into())
+        match error.into() {
+            // Ctrl-C is the only one who cancels here.
+            Error::Model(ModelError::Cancelled { done, total })
+            | Error::Training(TrainingError::Model(ModelError::Cancelled { done, total })) => {
+                note(&format!("stopped after {done} of {total} texts"));
+                Failure::Partly
+            }
+            error => Failure::Error(error),
+        }
     }
 }
 

@@ -157,6 +157,29 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// A number with so many decimals. Zero has no sign, be it what rounding leaves of a small number below it.
+pub fn decimals(value: f64, places: usize) -> String {
+    let text = format!("{value:.places$}");
+    match text.strip_prefix('-') {
+        Some(zero) if zero.bytes().all(|byte| matches!(byte, b'0' | b'.')) => zero.to_owned(),
+        _ => text,
+    }
+}
+
+/// The same with a plus where there is no minus.
+pub fn signed(value: f64, places: usize) -> String {
+    let text = decimals(value, places);
+    match text.starts_with('-') {
+        true => text,
+        false => format!("+{text}"),
+    }
+}
+
+/// A figure with so many decimals, or a dash where it is not known.
+pub fn figure(value: Option<f64>, places: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| decimals(value, places))
+}
+
 /// Seconds as a person would say them.
 pub fn seconds(seconds: f64) -> String {
     let whole = seconds.round() as u64;
@@ -188,6 +211,15 @@ mod tests {
             [0.25, 42.0, 79.4, 7300.0].map(seconds),
             ["0.2 s", "42 s", "1 min 19 s", "2 h 1 min"]
         );
+        assert_eq!(
+            [-0.0, -0.004, -0.006, 1.0].map(|value| decimals(value, 2)),
+            ["0.00", "0.00", "-0.01", "1.00"]
+        );
+        assert_eq!(
+            [-0.0004, 0.0, 0.5, -0.5].map(|value| signed(value, 3)),
+            ["+0.000", "+0.000", "+0.500", "-0.500"]
+        );
+        assert_eq!([None, Some(-0.0)].map(|value| figure(value, 1)), ["–", "0.0"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::arguments::Search;
 use super::documents::id_value;
-use super::output::{Output, excerpt, note, plain, seconds};
+use super::output::{Output, decimals, excerpt, note, plain, seconds};
 use super::select::{parsed, tell_unknown_fields};
 use super::{Failure, Outcome, collection};
 use crate::{Database, Hit, Id};
@@ -73,7 +73,8 @@ pub fn search(arguments: Search, output: &mut Output) -> Outcome {
         };
         let title = hit.title.as_deref().map(plain).filter(|title| !title.is_empty());
         let title = title.map(|title| format!("  {title}")).unwrap_or_default();
-        output.line(&format!("{:>3}  {:.4}  {name}{title}", place + 1, hit.score))?;
+        let score = decimals(hit.score, 4);
+        output.line(&format!("{:>3}  {score}  {name}{title}", place + 1))?;
         if let Some(text) = hit.text.as_deref().filter(|text| !text.trim().is_empty()) {
             output.line(&excerpt(text, EXCERPT_LINES, "             "))?;
         }
@@ -103,7 +104,8 @@ fn vector(json: &str) -> Result<Vec<f32>, Failure> {
 fn hit_value(hit: &Hit) -> Value {
     json!({
         "id": id_value(&hit.id),
-        "score": hit.score,
+        // A score of -0 is told as 0.
+        "score": hit.score + 0.0,
         "version": hit.version,
         "title": hit.title,
         "text": hit.text,

@@ -1,11 +1,11 @@
 //! Passages made ready for questions once, whatever number of sets of questions is asked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Failure;
 use super::arguments::{Evaluate, SearchName};
-use super::output::bar;
+use super::output::{bar, note};
 use super::train::Pairs;
 use crate::encoder::{Embeddings, EncodeOptions, LateInteraction};
 use crate::evaluation::{Bm25, Ranking};
@@ -115,6 +115,14 @@ impl Way {
         }
     }
 
+    /// How deep its ranking goes: token vectors put no more in order than they were given.
+    pub fn depth(&self, arguments: &Evaluate) -> usize {
+        match self.parts.as_slice() {
+            [(SearchName::Tokens, _)] => arguments.k.min(arguments.rerank),
+            _ => arguments.k,
+        }
+    }
+
     /// The best `k` by this way, out of rankings that were made.
     pub fn ranking(&self, deep: &Deep, k: usize) -> Result<Ranking, Failure> {
         let of = |search: &SearchName| {
@@ -157,7 +165,7 @@ pub fn rankings(
     arguments: &Evaluate,
     cancel: &AtomicBool,
 ) -> Result<Vec<Deep>, Failure> {
-    let k = arguments.k.max(1);
+    let k = arguments.k;
     let depth = match needed.len() > 1 {
         true => k.max(FUSED_DEPTH),
         false => k,
@@ -165,6 +173,10 @@ pub fn rankings(
     let mut all: Vec<Deep> = vec![Deep::new(); sets.len()];
     let mut take = |search: SearchName, passages: &Searched<'_>| {
         for (set, deep) in sets.iter().zip(&mut all) {
+            if cancel.load(Ordering::Relaxed) {
+                note("stopped");
+                return Err(Failure::Partly);
+            }
             deep.insert(search, passages.ranking(set, depth)?);
         }
         Ok::<(), Failure>(())

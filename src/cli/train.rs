@@ -1,5 +1,6 @@
 //! `train`.
 
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +14,7 @@ use super::arguments::{NegativesName, PairArguments, Train};
 use super::output::{Output, bar, counted, note, seconds};
 use super::searched::Searched;
 use super::{Failure, Outcome, collection};
-use crate::evaluation::{Bm25, loss_curve};
+use crate::evaluation::{Bm25, askable, loss_curve};
 use crate::training::{
     Observer, PairSet, StepReport, Temperatures, Trainer, TrainingError, TrainingOptions, Validation,
 };
@@ -30,8 +31,41 @@ pub struct Pairs {
     _database: Option<Database>,
 }
 
-/// Reads passages and questions.
+/// Reads passages and questions, of which there must be some.
 pub fn pairs(arguments: &PairArguments) -> Result<Pairs, Failure> {
+    let pairs = read(arguments)?;
+    check_asked(&pairs.set, arguments.name())?;
+    Ok(pairs)
+}
+
+/// Figures over no questions would say nothing.
+pub fn check_asked(set: &PairSet, file: &Path) -> Outcome {
+    match set.questions().is_empty() {
+        true => Err(Failure::invalid(format!("{}: no questions", file.display()))),
+        false => Ok(()),
+    }
+}
+
+/// Whether the encoder reads something of every question of a file; blank ones were refused before.
+pub fn check_askable(encoder: &Encoder, set: &PairSet, file: &Path) -> Outcome {
+    askable(encoder, set).map_err(|error| match error {
+        error @ Error::Training(TrainingError::Data { .. }) => {
+            Failure::invalid(format!("{}: {error}", file.display()))
+        }
+        error => error.into(),
+    })
+}
+
+/// More questions over the passages of a set.
+pub fn more(set: &PairSet, file: &Path) -> Result<PairSet, Failure> {
+    let mut more = set.clone();
+    more.retain(|_, _| false);
+    more.read_questions(file)?;
+    check_asked(&more, file)?;
+    Ok(more)
+}
+
+fn read(arguments: &PairArguments) -> Result<Pairs, Failure> {
     let alone = |set| Pairs {
         set,
         collection: None,
@@ -81,18 +115,21 @@ pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
             arguments.output.display()
         )));
     }
+    check_folder(&arguments.output)?;
+    if let Some(folder) = &arguments.checkpoints {
+        check_folder(folder)?;
+    }
+    if let Some(file) = &arguments.curve {
+        check_writable(file)?;
+    }
     let mut pairs = pairs(&arguments.pairs)?;
     let encoder = encoder_of(&arguments.encoder, &pairs)?;
     let options = options(arguments, &encoder);
+    options.check(&encoder)?;
     let cancel = Arc::new(AtomicBool::new(false));
     listen_for_interrupts(&cancel)?;
     let mut validation = match &arguments.validate {
-        Some(file) => {
-            let mut set = pairs.set.clone();
-            set.retain(|_, _| false);
-            set.read_questions(file)?;
-            Some(set)
-        }
+        Some(file) => Some(more(&pairs.set, file)?),
         None => None,
     };
     if options.hard_negatives > 0 && arguments.negatives != NegativesName::Given {
@@ -179,6 +216,32 @@ pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
 
 pub fn write(file: &Path, bytes: &[u8]) -> Outcome {
     std::fs::write(file, bytes).map_err(|error| Failure::io("write", file, error))
+}
+
+/// Whether a file can be written: nothing long should be done for a result that has no place.
+pub fn check_writable(file: &Path) -> Outcome {
+    let found = std::fs::symlink_metadata(file);
+    // A pipe opened to try it would end for who reads it.
+    if std::fs::metadata(file).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Ok(());
+    }
+    let opened = OpenOptions::new().create(true).append(true).open(file);
+    opened.map_err(|error| Failure::io("write", file, error))?;
+    match found {
+        Ok(_) => Ok(()),
+        Err(_) => std::fs::remove_file(file).map_err(|error| Failure::io("remove", file, error)),
+    }
+}
+
+/// Whether a folder is there or can be made; none is left behind.
+fn check_folder(folder: &Path) -> Outcome {
+    let missing = folder.ancestors().take_while(|path| !path.exists());
+    let missing: Vec<&Path> = missing.filter(|path| *path != Path::new("")).collect();
+    std::fs::create_dir_all(folder).map_err(|error| Failure::io("create", folder, error))?;
+    for made in missing {
+        std::fs::remove_dir(made).map_err(|error| Failure::io("remove", made, error))?;
+    }
+    Ok(())
 }
 
 fn options(arguments: &Train, encoder: &Encoder) -> TrainingOptions {

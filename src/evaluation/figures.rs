@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::ranking::Ranking;
-use crate::training::{Answers, PairSet, words};
+use crate::training::{Answers, PairSet, TrainingError, words};
 
 /// The depths at which top-k accuracy is told.
 pub const DEPTHS: [usize; 4] = [1, 5, 20, 100];
@@ -26,21 +26,21 @@ pub struct Scores {
     pub recall_100: f64,
 }
 
-/// Means over all questions, as shares from 0 to 1.
+/// Means over all questions, as shares from 0 to 1; none where the ranking is not as deep as the figure looks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Figures {
     /// Questions.
     pub questions: usize,
     /// Top-k accuracy by gold passage at [`DEPTHS`].
-    pub top: [f64; 4],
+    pub top: [Option<f64>; 4],
     /// Top-k accuracy by answer string at [`DEPTHS`]; none where no question has answers.
-    pub top_by_answer: Option<[f64; 4]>,
+    pub top_by_answer: Option<[Option<f64>; 4]>,
     /// Mean reciprocal rank at 10.
-    pub mrr_10: f64,
+    pub mrr_10: Option<f64>,
     /// nDCG at 10.
-    pub ndcg_10: f64,
+    pub ndcg_10: Option<f64>,
     /// Recall at 100.
-    pub recall_100: f64,
+    pub recall_100: Option<f64>,
     /// Mean rank of the best gold passage; one that was not found counts as the first rank past the ranking.
     pub average_rank: f64,
 }
@@ -85,7 +85,7 @@ pub fn scores(set: &PairSet, ranking: &Ranking) -> Vec<Scores> {
                     .enumerate()
                     .filter(|(_, place)| is_gold(place))
             };
-            let ideal: f64 = (0..golds.min(10)).map(gain).sum();
+            let ideal = total((0..golds.min(10)).map(gain));
             Scores {
                 gold_rank,
                 answer_rank,
@@ -94,26 +94,32 @@ pub fn scores(set: &PairSet, ranking: &Ranking) -> Vec<Scores> {
                 } else {
                     0.0
                 },
-                ndcg_10: found(10).map(|(rank, _)| gain(rank)).sum::<f64>() / ideal,
+                ndcg_10: total(found(10).map(|(rank, _)| gain(rank))) / ideal,
                 recall_100: found(100).count() as f64 / golds as f64,
             }
         })
         .collect()
 }
 
+/// A sum that begins at 0: that of nothing is -0 for `Iterator::sum`, and would be told so.
+fn total(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |sum, value| sum + value)
+}
+
 /// The means of some questions' scores; `depth` is that of the ranking.
 pub fn figures(scores: &[Scores], depth: usize) -> Figures {
     let n = scores.len().max(1) as f64;
-    let mean = |f: &dyn Fn(&Scores) -> f64| scores.iter().map(f).sum::<f64>() / n;
+    let mean = |f: &dyn Fn(&Scores) -> f64| total(scores.iter().map(f)) / n;
+    let to = |deep: usize, f: &dyn Fn(&Scores) -> f64| (deep <= depth).then(|| mean(f));
     let within = |rank: usize, depth: usize| f64::from(u8::from((1..=depth).contains(&rank)));
     let answered = scores.iter().any(|score| score.answer_rank > 0);
     Figures {
         questions: scores.len(),
-        top: DEPTHS.map(|k| mean(&|score| within(score.gold_rank, k))),
-        top_by_answer: answered.then(|| DEPTHS.map(|k| mean(&|score| within(score.answer_rank, k)))),
-        mrr_10: mean(&|score| score.mrr_10),
-        ndcg_10: mean(&|score| score.ndcg_10),
-        recall_100: mean(&|score| score.recall_100),
+        top: DEPTHS.map(|k| to(k, &|score| within(score.gold_rank, k))),
+        top_by_answer: answered.then(|| DEPTHS.map(|k| to(k, &|score| within(score.answer_rank, k)))),
+        mrr_10: to(10, &|score| score.mrr_10),
+        ndcg_10: to(10, &|score| score.ndcg_10),
+        recall_100: to(100, &|score| score.recall_100),
         average_rank: mean(&|score| match score.gold_rank {
             0 => depth as f64 + 1.0,
             rank => rank as f64,
@@ -179,31 +185,57 @@ pub fn paired_bootstrap(set: &PairSet, a: &[f64], b: &[f64], rounds: usize, seed
     }
 }
 
+/// Whether the ids of a set can stand in TREC's files, whose fields are kept apart by white space.
+///
+/// # Errors
+/// [`TrainingError::Data`] names the first id of a question or passage that is empty or has white space.
+pub fn trec_ids(set: &PairSet) -> Result<(), TrainingError> {
+    let questions = set.questions().iter().map(|question| ("question", &question.id));
+    let passages = set.passages().iter().map(|passage| ("passage", &passage.id));
+    let broken = |id: &str| id.is_empty() || id.contains(char::is_whitespace);
+    match questions.chain(passages).find(|(_, id)| broken(id)) {
+        Some((what, id)) => Err(TrainingError::Data {
+            what: format!("the {what} id {id:?} cannot stand in TREC's files: give ids without white space"),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// The lines of a TREC run: `question Q0 passage rank score tag`.
-pub fn trec_run(set: &PairSet, ranking: &Ranking, tag: &str) -> String {
+///
+/// # Errors
+/// Those of [`trec_ids`].
+pub fn trec_run(set: &PairSet, ranking: &Ranking, tag: &str) -> Result<String, TrainingError> {
+    trec_ids(set)?;
     let mut run = String::new();
     for (question, hits) in set.questions().iter().zip(&ranking.hits) {
         for (rank, (place, score)) in hits.iter().enumerate() {
             let passage = &set.passages()[*place].id;
+            // A score of -0 is told as 0.
             run.push_str(&format!(
-                "{} Q0 {passage} {} {score} {tag}\n",
+                "{} Q0 {passage} {} {} {tag}\n",
                 question.id,
-                rank + 1
+                rank + 1,
+                score + 0.0
             ));
         }
     }
-    run
+    Ok(run)
 }
 
 /// The questions' judgements in TREC's form: `question 0 passage 1`.
-pub fn trec_judgements(set: &PairSet) -> String {
+///
+/// # Errors
+/// Those of [`trec_ids`].
+pub fn trec_judgements(set: &PairSet) -> Result<String, TrainingError> {
+    trec_ids(set)?;
     let mut lines = String::new();
     for question in set.questions() {
         for &place in &question.positives {
             lines.push_str(&format!("{} 0 {} 1\n", question.id, set.passages()[place].id));
         }
     }
-    lines
+    Ok(lines)
 }
 
 #[cfg(test)]
@@ -255,17 +287,71 @@ mod tests {
             scores.iter().map(|s| s.answer_rank).collect::<Vec<_>>(),
             [1, 2, 0]
         );
-        let figures = figures(&scores, 4);
-        assert_eq!(figures.top, [1.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0]);
-        assert_eq!(
-            figures.top_by_answer,
-            Some([1.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0])
-        );
-        assert!((figures.mrr_10 - (1.0 + 1.0 / 3.0) / 3.0).abs() < 1e-12);
+        let figures = |depth| super::figures(&scores, depth);
+        let deep = figures(100);
+        let top = [1.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0].map(Some);
+        assert_eq!((deep.top, deep.top_by_answer), (top, Some(top)));
+        let close = |figure: Option<f64>, want: f64| assert!((figure.unwrap() - want).abs() < 1e-12);
+        close(deep.mrr_10, (1.0 + 1.0 / 3.0) / 3.0);
         let ndcg = (0.5 + 1.0 / 5f64.log2()) / (1.0 + 1.0 / 3f64.log2());
-        assert!((figures.ndcg_10 - (1.0 + ndcg) / 3.0).abs() < 1e-12);
-        assert!((figures.recall_100 - 2.0 / 3.0).abs() < 1e-12);
-        assert!((figures.average_rank - (1.0 + 3.0 + 5.0) / 3.0).abs() < 1e-12);
+        close(deep.ndcg_10, (1.0 + ndcg) / 3.0);
+        close(deep.recall_100, 2.0 / 3.0);
+        close(Some(figures(4).average_rank), (1.0 + 3.0 + 5.0) / 3.0);
+        // What lies deeper than the ranking was not looked at.
+        assert_eq!(figures(4).top, [top[0], None, None, None]);
+        assert_eq!(figures(5).top_by_answer, Some([top[0], top[1], None, None]));
+        let shallow = figures(9);
+        assert_eq!(
+            (shallow.mrr_10, shallow.ndcg_10, shallow.recall_100),
+            (None, None, None)
+        );
+        assert!(figures(10).mrr_10.is_some() && figures(99).recall_100.is_none());
+    }
+
+    #[test]
+    fn nothing_found_is_zero_and_not_less() {
+        let set = set();
+        let nothing = Ranking {
+            hits: vec![vec![], vec![], vec![]],
+        };
+        let scores = scores(&set, &nothing);
+        assert!(scores.iter().all(|score| score.ndcg_10.is_sign_positive()));
+        for figures in [figures(&scores, 100), figures(&[], 100)] {
+            let told = serde_json::to_string(&figures).unwrap();
+            assert!(!told.contains("-0"), "{told}");
+        }
+        let ranking = Ranking {
+            hits: vec![vec![(0, -0.0)]],
+        };
+        assert_eq!(trec_run(&set, &ranking, "tag").unwrap(), "q0 Q0 p0 1 0 tag\n");
+    }
+
+    #[test]
+    fn ids_that_would_break_trecs_lines_are_refused() {
+        let passage = |id: &str| Passage {
+            id: id.to_owned(),
+            title: None,
+            text: "text".to_owned(),
+        };
+        let question = |id: &str| Question {
+            id: id.to_owned(),
+            text: "question".to_owned(),
+            positives: vec![0],
+            answers: vec![],
+            negatives: vec![],
+        };
+        for (q, p, named) in [
+            ("a b", "p", "question id \"a b\""),
+            ("", "p", "question id \"\""),
+            ("q", "p\tp", "passage id \"p\\tp\""),
+        ] {
+            let set = PairSet::new(vec![passage(p)], vec![question(q)]).unwrap();
+            let ranking = Ranking::default();
+            for refused in [trec_run(&set, &ranking, "tag"), trec_judgements(&set)] {
+                let refused = refused.unwrap_err().to_string();
+                assert!(refused.contains(named), "{refused}");
+            }
+        }
     }
 
     #[test]
@@ -291,10 +377,11 @@ mod tests {
     #[test]
     fn runs_and_judgements_are_in_trecs_form() {
         let (set, ranking) = (set(), ranking());
-        let run = trec_run(&set, &ranking, "tag");
+        let run = trec_run(&set, &ranking, "tag").unwrap();
         assert_eq!(run.lines().nth(1), Some("q0 Q0 p1 2 -1 tag"));
         assert_eq!(run.lines().count(), 9);
-        assert_eq!(trec_judgements(&set).lines().nth(2), Some("q1 0 p2 1"));
+        let judgements = trec_judgements(&set).unwrap();
+        assert_eq!(judgements.lines().nth(2), Some("q1 0 p2 1"));
         let fused = ranking.fused(&ranking, 2).unwrap();
         assert_eq!(fused.places()[1], [4, 5]);
     }

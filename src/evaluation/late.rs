@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::ranking::Ranking;
+use super::ranking::{Ranking, askable};
 use crate::Result;
 use crate::encoder::lanes::Isa;
 use crate::encoder::matrix::{PLAIN, Panels, Rows, product};
@@ -17,7 +17,7 @@ impl Ranking {
     /// token vectors (`[tokens, D]`) are compared and dropped, so memory does not grow with the passages.
     ///
     /// # Errors
-    /// Those of encoding, [`ModelError::Cancelled`].
+    /// Those of encoding and of [`askable`], [`ModelError::Cancelled`].
     pub fn by_tokens(
         encoder: &Encoder,
         how: LateInteraction,
@@ -27,6 +27,9 @@ impl Ranking {
         let Some((first, _)) = candidates.first() else {
             return Ok(Vec::new());
         };
+        for (set, _) in candidates {
+            askable(encoder, set)?;
+        }
         let passages = first.passages();
         // For each passage the sets and questions that found it, with the hit's place.
         let mut asked: Vec<Vec<(usize, usize, usize)>> = vec![Vec::new(); passages.len()];

@@ -9,8 +9,9 @@ mod ranking;
 
 pub use bm25::Bm25;
 pub use figures::{
-    DEPTHS, Difference, Figures, Scores, figures, paired_bootstrap, scores, trec_judgements, trec_run,
+    DEPTHS, Difference, Figures, Scores, figures, paired_bootstrap, scores, trec_ids, trec_judgements,
+    trec_run,
 };
 pub use layers::{LayerReport, compare_layers};
 pub use picture::{layer_heat_map, loss_curve};
-pub use ranking::Ranking;
+pub use ranking::{Ranking, askable};

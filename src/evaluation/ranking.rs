@@ -5,7 +5,7 @@ use stratal_kernels::{Candidate, Options, Plane, max_inner_product};
 
 use super::bm25::Bm25;
 use crate::encoder::{Embeddings, EncodeOptions, Encoder, ModelError};
-use crate::training::PairSet;
+use crate::training::{PairSet, TrainingError};
 use crate::{Collection, Error, Id, Result};
 
 /// Questions searched at once.
@@ -25,8 +25,9 @@ impl Ranking {
     /// By the encoder's vectors, exactly: the maximum over a passage's layer vectors of the inner product.
     ///
     /// # Errors
-    /// Those of encoding, [`Error::Kernel`].
+    /// Those of encoding and of [`askable`], [`Error::Kernel`].
     pub fn dense(encoder: &Encoder, set: &PairSet, k: usize, options: &EncodeOptions<'_>) -> Result<Ranking> {
+        askable(encoder, set)?;
         let inputs: Vec<_> = set.passages().iter().map(|passage| passage.as_input()).collect();
         let passages = encoder.encode_documents(&inputs, options)?;
         Ranking::by_vectors(encoder, &passages, set, k)
@@ -37,6 +38,7 @@ impl Ranking {
     /// # Errors
     /// As [`Ranking::dense`].
     pub fn by_vectors(encoder: &Encoder, passages: &Embeddings, set: &PairSet, k: usize) -> Result<Ranking> {
+        askable(encoder, set)?;
         Ranking::by_encoded(passages, set, k, |texts| encoder.encode_queries(texts))
     }
 
@@ -50,6 +52,7 @@ impl Ranking {
         set: &PairSet,
         k: usize,
     ) -> Result<Ranking> {
+        askable(encoder, set)?;
         Ranking::by_encoded(passages, set, k, |texts| encoder.encode_queries_by_layer(texts))
     }
 
@@ -105,8 +108,9 @@ impl Ranking {
     /// By a collection's own search, in words; documents that are none of the set's passages are left out.
     ///
     /// # Errors
-    /// Those of the search.
+    /// Those of the search and of [`askable`].
     pub fn of_collection(collection: &Collection, set: &PairSet, k: usize) -> Result<Ranking> {
+        askable(&collection.encoder()?, set)?;
         let mut ranking = Ranking::default();
         for questions in set.questions().chunks(BATCH) {
             let texts = questions.iter().map(|question| question.text.as_str());
@@ -164,6 +168,24 @@ impl Ranking {
         let places = |hits: &Vec<(usize, f64)>| hits.iter().map(|hit| hit.0).collect();
         self.hits.iter().map(places).collect()
     }
+}
+
+/// Whether the encoder reads something of every question of a set.
+///
+/// # Errors
+/// [`TrainingError::Data`] names the first question of which no token is left.
+pub fn askable(encoder: &Encoder, set: &PairSet) -> Result<()> {
+    let limit = encoder.settings().max_tokens;
+    for question in set.questions() {
+        if encoder.question_tokens(&question.text, limit)?.is_none() {
+            let what = format!(
+                "the question {:?} has no token that the encoder reads: leave it out",
+                question.id
+            );
+            return Err(TrainingError::Data { what }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The best `k` of what several vectors of one question found, each passage by its best score.

@@ -116,12 +116,15 @@ fn due(database: &Database) -> Result<Option<Collection>> {
     for name in database.collections() {
         let collection = database.detached().collection(name).open()?;
         let kept = Kept(&collection);
-        let Some(When::After { pairs, documents }) = kept.policy()?.map(|policy| policy.when) else {
+        // A policy that cannot be read says nothing, and keeps no other collection from learning.
+        let Ok(Some(When::After { pairs, documents })) =
+            kept.policy().map(|policy| policy.map(|policy| policy.when))
+        else {
             continue;
         };
         let (snapshot, mark) = (collection.snapshot()?, kept.mark()?);
         let enough = |now: u64, before: u64, wanted: u64| wanted > 0 && now.saturating_sub(before) >= wanted;
-        if kept.underway()?.is_some()
+        if kept.is_underway()
             || enough(snapshot.pair_count(), mark.pairs, pairs)
             || enough(snapshot.count(), mark.documents, documents)
         {

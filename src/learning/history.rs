@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use stratal_storage::Batch;
 
 use super::Learning;
-use crate::{Collection, Error, Result};
+use crate::{Collection, Encoder, Error, Result};
 
 /// Runs remembered.
 const HISTORY_MAX: usize = 100;
@@ -114,11 +114,12 @@ pub(super) struct Underway {
 
 impl Underway {
     /// Whether it can be gone on with: its candidate is a child of the encoder that answers, or answers already, the
-    /// run having been cut short just behind the cutover.
-    pub fn goes_on(&self, collection: &Collection) -> bool {
+    /// run having been cut short just behind the cutover; and what is left to train would not be refused.
+    pub fn goes_on(&self, collection: &Collection, encoder: &Encoder) -> bool {
         let answering = collection.generation();
         let cut_over = self.phase == Phase::Reembedding && self.candidate.hash.as_ref() == Some(&answering);
-        cut_over || self.candidate.from == answering
+        let trains = self.phase != Phase::Training || self.policy.check(encoder).is_ok();
+        trains && (cut_over || self.candidate.from == answering)
     }
 }
 
@@ -151,15 +152,18 @@ fn key(collection: u32, what: &str) -> String {
 pub(super) struct Kept<'a>(pub &'a Collection);
 
 impl Kept<'_> {
-    fn get<T: DeserializeOwned>(&self, what: &str) -> Result<Option<T>> {
+    fn read<T: DeserializeOwned>(&self, what: &str) -> serde_json::Result<Option<T>> {
         let snapshot = self.0.database.store.snapshot();
         let value = snapshot.setting(&key(self.0.number, what));
         value
             .map(|value| serde_json::from_value(value.clone()))
             .transpose()
-            .map_err(|error| Error::Invalid {
-                what: format!("what is kept of learning ({what}) cannot be read: {error}"),
-            })
+    }
+
+    fn get<T: DeserializeOwned>(&self, what: &str) -> Result<Option<T>> {
+        self.read(what).map_err(|error| Error::Invalid {
+            what: format!("what is kept of learning ({what}) cannot be read: {error}"),
+        })
     }
 
     fn set<T: Serialize>(&self, batch: &mut Batch, what: &str, value: &T) -> Result<()> {
@@ -176,7 +180,10 @@ impl Kept<'_> {
     }
 
     pub fn policy(&self) -> Result<Option<Learning>> {
-        self.get("policy")
+        self.read("policy").map_err(|error| Error::LearningPolicy {
+            collection: self.0.name().to_owned(),
+            reason: error.to_string(),
+        })
     }
 
     pub fn set_policy(&self, policy: &Learning) -> Result<()> {
@@ -185,8 +192,18 @@ impl Kept<'_> {
         self.commit(batch)
     }
 
-    pub fn underway(&self) -> Result<Option<Underway>> {
-        self.get("underway")
+    /// The run under way. One that cannot be read cannot be gone on with either, so it is none: the next takes its place.
+    pub fn underway(&self) -> Option<Underway> {
+        self.read("underway").unwrap_or_else(|error| {
+            tracing::warn!(%error, collection = self.0.name(), "the run under way is passed over");
+            None
+        })
+    }
+
+    /// Whether a run has begun and not ended, be it one that cannot be read.
+    pub fn is_underway(&self) -> bool {
+        let snapshot = self.0.database.store.snapshot();
+        snapshot.setting(&key(self.0.number, "underway")).is_some()
     }
 
     pub fn set_underway(&self, underway: &Underway) -> Result<()> {

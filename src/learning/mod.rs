@@ -36,11 +36,13 @@ use history::Kept;
 /// ```
 ///
 /// # Errors
-/// Those of [`Ingestion::run`] and of [`LearningRun::run`]; what was ingested stays.
+/// Those of [`Ingestion::run`] and of [`LearningRun::run`]; what was ingested stays. A policy that makes no sense is
+/// refused before anything is.
 pub fn ingest(
     ingestion: Ingestion<'_>,
     learning: LearningRun<'_>,
 ) -> Result<(IngestReport, Option<Outcome>)> {
+    learning.check()?;
     let report = ingestion.run()?;
     let learned = match report.stopped || report.limited {
         true => None,
@@ -50,14 +52,13 @@ pub fn ingest(
 }
 
 impl Collection {
-    /// Stores the collection's learning policy.
+    /// Stores the collection's learning policy in the place of the one it has, even of one that cannot be read.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] for one that makes no sense; [`crate::Error::NoEncoder`] for a collection of the
-    /// caller's vectors; [`crate::Error::Storage`].
+    /// [`crate::Error::Invalid`] for one that makes no sense, [`crate::Error::Training`] where it is how it trains;
+    /// [`crate::Error::NoEncoder`] for a collection of the caller's vectors; [`crate::Error::Storage`].
     pub fn set_learning(&self, policy: &Learning) -> Result<()> {
-        policy.check()?;
-        self.encoder()?;
+        policy.check(&run::trained(self)?)?;
         Kept(self).set_policy(policy)?;
         self.database.engine.learner.watch(&self.database);
         Ok(())
@@ -66,15 +67,26 @@ impl Collection {
     /// Its policy, the run under way, and what became of the runs before.
     ///
     /// # Errors
-    /// [`crate::Error::Storage`] if it has been dropped.
+    /// [`crate::Error::LearningPolicy`] for a policy that cannot be read; [`crate::Error::Storage`] if it has been
+    /// dropped.
     pub fn learning(&self) -> Result<LearningStatus> {
         let kept = Kept(self);
         Ok(LearningStatus {
             policy: kept.policy()?.unwrap_or_default(),
-            phase: kept.underway()?.map(|underway| underway.phase),
+            phase: kept.underway().map(|underway| underway.phase),
             pairs: self.snapshot()?.pair_count(),
             history: kept.history()?,
         })
+    }
+
+    /// Abandons the run that has begun and not ended: its checkpoints, its candidate and the vectors that the candidate
+    /// has made go, and learning by itself waits until as much again has come in. Whether there was such a run.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] while the run is at work, or if its candidate answers already, so that the next run has
+    /// only to note it; [`crate::Error::Io`], [`crate::Error::Storage`].
+    pub fn abandon_learning(&self) -> Result<bool> {
+        run::abandon(self)
     }
 
     /// Learns under the stored policy, going on with a run that was stopped or killed.

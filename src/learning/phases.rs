@@ -65,6 +65,12 @@ impl Run<'_> {
                 {
                     self.tidy()?;
                 }
+                // It would be refused again, so there is nothing to go on with.
+                Err(error @ (TrainingError::Setting { .. } | TrainingError::Data { .. })) => {
+                    self.tidy()?;
+                    self.kept().forget_underway()?;
+                    return Err(error.into());
+                }
                 Err(error) => return Err(error.into()),
             }
         };
@@ -165,10 +171,11 @@ impl Run<'_> {
         });
         let retrieval = |scores: &[Scores]| {
             let figures = figures(scores, JUDGED_DEPTH);
+            // Judged deep enough for all of them.
             Retrieval {
-                top: figures.top,
-                mrr_10: figures.mrr_10,
-                ndcg_10: figures.ndcg_10,
+                top: figures.top.map(Option::unwrap_or_default),
+                mrr_10: figures.mrr_10.unwrap_or_default(),
+                ndcg_10: figures.ndcg_10.unwrap_or_default(),
             }
         };
         Ok(Judgement {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::training::TrainingOptions;
-use crate::{Error, Result};
+use crate::{Encoder, Error, Result};
 
 /// A collection's learning policy. It is stored with the collection, see [`crate::Collection::set_learning`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,7 +87,8 @@ impl Learning {
         }
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// Whether a collection of this encoder could learn by it: what is refused here is never stored.
+    pub(super) fn check(&self, encoder: &Encoder) -> Result<()> {
         let refuse = |what: &str| {
             Err(Error::Invalid {
                 what: format!("the learning policy's {what}"),
@@ -111,7 +112,7 @@ impl Learning {
         {
             return refuse("`After` needs a number of pairs or of documents");
         }
-        Ok(())
+        Ok(self.training.check(encoder)?)
     }
 
     pub(super) fn threads(&self) -> usize {

@@ -75,33 +75,40 @@ impl<'a> LearningRun<'a> {
         self
     }
 
-    /// Runs to its end or to a stop. A run that was stopped or killed is gone on with under the policy it began with.
+    /// Whether the policy it was given makes sense, before anything long is done.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.policy {
+            Some(policy) => policy.check(&trained(&self.collection)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs to its end or to a stop. A run that was stopped or killed is gone on with under the policy it began with,
+    /// unless that policy would be refused now; [`Collection::abandon_learning`] drops it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a policy that makes no sense or says never, or while another run of the collection is under way;
-    /// [`Error::NoEncoder`]; [`Error::Training`], [`Error::Model`], [`Error::Storage`]. A run that failed is begun anew.
+    /// [`Error::Invalid`] for a policy that makes no sense or says never, or while another run of the collection is under
+    /// way; [`Error::LearningPolicy`] for a stored one that cannot be read; [`Error::NoEncoder`]; [`Error::Training`],
+    /// [`Error::Model`], [`Error::Storage`]. A run whose training settings or questions are refused is begun anew.
     pub fn run(self) -> Result<Outcome> {
         let engine = Arc::clone(&self.collection.database.engine);
         let Some(_alone) = engine.learner.begin(self.collection.number) else {
-            return Err(Error::Invalid {
-                what: format!(
-                    "{:?} is learning already: wait for it, or stop it",
-                    self.collection.name()
-                ),
-            });
+            return Err(learns_already(&self.collection));
         };
+        let encoder = trained(&self.collection)?;
         let kept = Kept(&self.collection);
-        let stored = kept.policy()?;
-        let before = kept.underway()?;
+        let before = kept.underway();
         let goes_on = before
             .as_ref()
-            .is_some_and(|before| before.goes_on(&self.collection));
+            .is_some_and(|before| before.goes_on(&self.collection, &encoder));
         let policy = match (&before, self.policy) {
             (Some(before), _) if goes_on => before.policy.clone(),
             (_, Some(policy)) => policy,
-            (_, None) => stored.unwrap_or_default(),
+            (_, None) => kept.policy()?.unwrap_or_default(),
         };
-        policy.check()?;
+        if !goes_on {
+            policy.check(&encoder)?;
+        }
         if policy.when == When::Off {
             return Err(Error::Invalid {
                 what: format!(
@@ -116,7 +123,7 @@ impl<'a> LearningRun<'a> {
             collection: &self.collection,
             cancel: self.cancel.unwrap_or(&never),
             progress: self.progress,
-            encoder: self.collection.encoder()?.pool(Arc::clone(&pool)),
+            encoder: encoder.pool(Arc::clone(&pool)),
             pool,
         };
         let underway = match before {
@@ -124,13 +131,76 @@ impl<'a> LearningRun<'a> {
             before => {
                 run.tidy()?;
                 if let Some(hash) = before.and_then(|before| before.candidate.hash) {
-                    run.drop_abandoned(&hash)?;
+                    drop_vectors(&self.collection, &hash)?;
                 }
                 run.begin(policy)
             }
         };
         run.go(underway)
     }
+}
+
+/// The encoder that a collection's learning trains.
+pub(super) fn trained(collection: &Collection) -> Result<Encoder> {
+    collection.encoder().map_err(|error| match error {
+        Error::NoEncoder { collection, .. } => Error::NoEncoder {
+            collection,
+            so: "so there is none to train: it keeps vectors of your own, and only a collection with an encoder learns",
+        },
+        error => error,
+    })
+}
+
+fn learns_already(collection: &Collection) -> Error {
+    Error::Invalid {
+        what: format!(
+            "{:?} is learning already: wait for it, or stop it",
+            collection.name()
+        ),
+    }
+}
+
+/// Drops the run under way and what it has made; see [`Collection::abandon_learning`].
+pub(super) fn abandon(collection: &Collection) -> Result<bool> {
+    let engine = Arc::clone(&collection.database.engine);
+    let Some(_alone) = engine.learner.begin(collection.number) else {
+        return Err(learns_already(collection));
+    };
+    let kept = Kept(collection);
+    if !kept.is_underway() {
+        return Ok(false);
+    }
+    if let Some(hash) = kept.underway().and_then(|before| before.candidate.hash) {
+        if hash == collection.generation() {
+            return Err(Error::Invalid {
+                what: format!(
+                    "the candidate of the run answers in {:?} already: let it learn once more to note that, and roll \
+                     back to the encoder before it if it is not wanted",
+                    collection.name()
+                ),
+            });
+        }
+        drop_vectors(collection, &hash)?;
+    }
+    remove_folder(&folder(collection))?;
+    kept.rest()?;
+    Ok(true)
+}
+
+/// Where a collection's run keeps its checkpoints and its candidate.
+fn folder(collection: &Collection) -> PathBuf {
+    let learning = collection.database.store.learning_folder();
+    learning.join(collection.number.to_string())
+}
+
+/// Drops the vectors of a candidate that was accepted but does not answer, and will not.
+fn drop_vectors(collection: &Collection, hash: &str) -> Result<()> {
+    for generation in collection.generations()? {
+        if generation.identity == hash && !generation.answers {
+            collection.drop_generation(generation.number)?;
+        }
+    }
+    Ok(())
 }
 
 /// Threads that leave the processor to searches: on Linux at a lower priority.
@@ -157,8 +227,7 @@ impl Run<'_> {
     }
 
     pub(super) fn folder(&self) -> PathBuf {
-        let learning = self.collection.database.store.learning_folder();
-        learning.join(self.collection.number.to_string())
+        folder(self.collection)
     }
 
     pub(super) fn checkpoints(&self) -> PathBuf {
@@ -172,16 +241,6 @@ impl Run<'_> {
     /// Removes what an earlier run left.
     pub(super) fn tidy(&self) -> Result<()> {
         remove_folder(&self.folder())
-    }
-
-    /// Drops the vectors of a candidate that was accepted but is no child of the encoder that answers now.
-    fn drop_abandoned(&self, hash: &str) -> Result<()> {
-        for generation in self.collection.generations()? {
-            if generation.identity == hash && !generation.answers {
-                self.collection.drop_generation(generation.number)?;
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn tell(&self, phase: Phase, done: u64, total: u64, loss: Option<f64>) {

@@ -146,7 +146,13 @@ impl Request {
                 }
                 let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
                 let begun = std::time::Instant::now();
-                let embeddings = encoder.encode_queries(&texts)?;
+                let embeddings = encoder.encode_queries(&texts).map_err(|error| match error {
+                    // Control characters alone, for example.
+                    crate::ModelError::EmptyText { index } => Error::Invalid {
+                        what: format!("query {index} has no token that the encoder reads: ask in words"),
+                    },
+                    error => error.into(),
+                })?;
                 explanation.encoding = begun.elapsed();
                 (0..texts.len()).map(|row| embeddings.of(row).to_vec()).collect()
             }

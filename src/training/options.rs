@@ -155,7 +155,12 @@ impl TrainingOptions {
         }
     }
 
-    pub(crate) fn check(&self, encoder: &Encoder) -> Result<(), TrainingError> {
+    /// Whether a run with this encoder could begin, so that nothing long is done before a setting is refused.
+    ///
+    /// # Errors
+    /// [`TrainingError::Setting`] names the first setting outside of what is possible, [`TrainingError::Model`] one of
+    /// the encoder's own.
+    pub fn check(&self, encoder: &Encoder) -> Result<(), TrainingError> {
         encoder.validate()?;
         let refuse = |setting, value: String, allowed: &str| {
             Err(TrainingError::Setting {
@@ -185,6 +190,9 @@ impl TrainingOptions {
                 return refuse(setting, value.to_string(), "it must be a number from 0");
             }
         }
+        if self.epochs == 0.0 && self.steps == 0 {
+            return refuse("epochs", "0".into(), "without steps it must be a number above 0");
+        }
         for (setting, value) in [
             ("dropout", self.dropout),
             ("attention_dropout", self.attention_dropout),
@@ -208,6 +216,13 @@ impl TrainingOptions {
             if value == 0 {
                 return refuse(setting, "0".into(), "at least 1 is needed");
             }
+        }
+        if self.negative_pool == 0 && self.hard_negatives > 0 {
+            return refuse(
+                "negative_pool",
+                "0".into(),
+                "hard negatives are drawn from at least 1",
+            );
         }
         for (setting, value) in [
             ("question_tokens", self.question_tokens),

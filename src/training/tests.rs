@@ -135,7 +135,7 @@ fn assert_every_method_learns(encoder: &Encoder, dimension: usize) {
         let figures = crate::evaluation::figures(&crate::evaluation::scores(&set, &ranking), 24);
         let best = trained.report().best.unwrap();
         assert!(
-            (figures.top[1] - best.top_5).abs() < 0.05,
+            (figures.top[1].unwrap() - best.top_5).abs() < 0.05,
             "{method:?}: {figures:?} {best:?}"
         );
     }

@@ -139,6 +139,9 @@ fn a_name_that_is_misspelt_is_an_error_with_a_suggestion() {
     place.run(&["search", "nowhere", "x"]).fails(1, "nowhere");
     place.run(&["add", "db", "not/there.md"]).fails(1, "not/there.md");
     place.run(&["search", "db", "  "]).fails(1, "blank");
+    place
+        .run(&["search", "db", "\u{1}"])
+        .fails(1, "query 0 has no token that the encoder reads");
     place.run(&["search", "db", "x", "-k", "0"]).fails(1, "k is 0");
     place.run(&[]).fails(2, "Usage");
     place.run(&["add", "db"]).fails(2, "PATHS");

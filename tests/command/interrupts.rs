@@ -1,7 +1,7 @@
 //! Ctrl-C.
 
 use std::io::Write;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::place::{Place, Ran};
 
@@ -40,6 +40,29 @@ fn ctrl_c_ends_it_within_a_second_and_the_next_run_goes_on() {
     assert_eq!(ran.code, Some(3), "{} {}", ran.out, ran.err);
     assert!(ran.err.contains("stopped"), "{}", ran.err);
     place.run(&["verify", "db"]).ok();
+}
+
+/// Encoding a corpus for its figures is stopped as `add` is.
+#[test]
+fn ctrl_c_ends_an_evaluation() {
+    let place = Place::new();
+    let text = "tree leaves depth page log vector layer database ".repeat(12);
+    let passage = |i: usize| format!("{{\"id\":\"p{i}\",\"text\":\"{text}\"}}\n");
+    place.write("corpus.jsonl", (0..60_000).map(passage).collect::<String>());
+    let pipe = place.folder.path().join("questions");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for arguments in [&["evaluate"][..], &["layers", "--sample", "100000"]] {
+        let from = ["--corpus", "corpus.jsonl", "--questions", "questions"];
+        let mut command = place.command(&[arguments, &from].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        // Whoever opens the questions has read the passages.
+        std::fs::write(&pipe, r#"{"id":"q","question":"tree","passage_id":"p7"}"#).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1_500));
+        let ran = interrupted(child.unwrap());
+        assert_eq!(ran.code, Some(3), "{arguments:?}: {} {}", ran.out, ran.err);
+        assert!(ran.err.contains("stopped"), "{}", ran.err);
+    }
 }
 
 // B69

@@ -3,7 +3,9 @@
 
 mod documents;
 mod encoders;
+mod evaluating;
 #[cfg(unix)]
 mod interrupts;
+mod learning;
 mod place;
 mod searching;

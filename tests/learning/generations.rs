@@ -7,12 +7,12 @@ use stratal::{Collection, GenerationInfo};
 
 use super::{concluded, encoder, filled, policy};
 
-fn numbers(notes: &Collection) -> Vec<u32> {
+pub fn numbers(notes: &Collection) -> Vec<u32> {
     let generations = notes.generations().unwrap();
     generations.iter().map(|generation| generation.number).collect()
 }
 
-fn answering(notes: &Collection) -> GenerationInfo {
+pub fn answering(notes: &Collection) -> GenerationInfo {
     let mut generations = notes.generations().unwrap().into_iter();
     generations.find(|generation| generation.answers).unwrap()
 }

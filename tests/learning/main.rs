@@ -3,6 +3,7 @@
 #![cfg(feature = "encoder")]
 
 mod generations;
+mod refusals;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -262,11 +263,17 @@ fn too_little_to_learn_from_is_told_and_strangers_are_refused() {
         .vectors(2, ["v"], Element::F32)
         .create()
         .unwrap();
-    assert!(matches!(bare.learn().run(), Err(Error::NoEncoder { .. })));
-    assert!(matches!(
-        bare.set_learning(&policy(1)),
-        Err(Error::NoEncoder { .. })
-    ));
+    for refused in [
+        bare.learn().run().unwrap_err(),
+        bare.set_learning(&policy(1)).unwrap_err(),
+    ] {
+        assert!(matches!(refused, Error::NoEncoder { .. }), "{refused}");
+        let told = refused.to_string();
+        assert!(
+            told.contains("none to train") && !told.contains("search"),
+            "{told}"
+        );
+    }
     db.drop_collection("notes").unwrap();
     let again = db.collection("notes").encoder(encoder()).create().unwrap();
     assert!(again.learning().unwrap().history.is_empty());

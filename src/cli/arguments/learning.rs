@@ -1,6 +1,7 @@
 //! The arguments of `learn`, `learning`, `train`, `evaluate` and `layers`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -24,13 +25,20 @@ pub enum WhenName {
     After,
 }
 
+fn minutes(typed: &str) -> Result<Duration, String> {
+    let minutes = typed.parse::<f64>().ok().filter(|minutes| *minutes > 0.0);
+    minutes
+        .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
+        .ok_or_else(|| "a number of minutes above 0 is needed".to_owned())
+}
+
 /// How a collection's encoder learns.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Learning")]
 pub struct LearnArguments {
     /// Train for so long at most
-    #[arg(long, value_name = "N")]
-    pub minutes: Option<f64>,
+    #[arg(long, value_name = "N", value_parser = minutes)]
+    pub minutes: Option<Duration>,
     /// Times that every question is seen
     #[arg(long, value_name = "N")]
     pub epochs: Option<f64>,
@@ -75,12 +83,15 @@ pub struct LearningArguments {
     /// When the collection's encoder learns
     #[arg(long)]
     pub when: Option<WhenName>,
-    /// With `--when after`: new pairs
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub after_pairs: u64,
-    /// With `--when after`: new documents
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub after_documents: u64,
+    /// With `--when after`, or where the collection learns so already: new pairs
+    #[arg(long, value_name = "N")]
+    pub after_pairs: Option<u64>,
+    /// With `--when after`, or where the collection learns so already: new documents
+    #[arg(long, value_name = "N")]
+    pub after_documents: Option<u64>,
+    /// Drop the run that has begun and not ended, and what it has made
+    #[arg(long)]
+    pub abandon: bool,
     #[command(flatten)]
     pub learning: LearnArguments,
     /// Print JSON
@@ -112,6 +123,14 @@ pub struct PairArguments {
     /// Which judgements of the BEIR folder
     #[arg(long, default_value = "train", requires = "beir")]
     pub split: String,
+}
+
+impl PairArguments {
+    /// Where the questions are.
+    pub fn name(&self) -> &Path {
+        let named = [&self.questions, &self.dpr, &self.beir].into_iter().flatten();
+        named.map(PathBuf::as_path).next().unwrap_or(Path::new(""))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

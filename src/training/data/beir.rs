@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::jsonl::each_line;
+use super::jsonl::{each_line, parse};
 use super::{PairSet, Question, TrainingError};
 
 #[derive(Deserialize)]
@@ -26,7 +26,7 @@ impl PairSet {
         set.read_corpus(&packed_or_plain(folder, "corpus.jsonl"))?;
         let mut texts = HashMap::new();
         each_line(&packed_or_plain(folder, "queries.jsonl"), |text| {
-            let query: Query = serde_json::from_str(text).map_err(|error| error.to_string())?;
+            let query: Query = parse(text, r#"a query {"_id": …, "text": …}"#)?;
             match texts.insert(query._id.clone(), query.text) {
                 None => Ok(()),
                 Some(_) => Err(format!("the query id {:?} was there before", query._id)),

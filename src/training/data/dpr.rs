@@ -60,7 +60,12 @@ impl PairSet {
     }
 
     fn add_entry(&mut self, i: usize, entry: Value) -> Result<(), String> {
-        let entry: Entry = serde_json::from_value(entry).map_err(|error| error.to_string())?;
+        let wanted = r#"an entry {"question": …, "positive_ctxs": [{"title": …, "text": …}]}"#;
+        if !entry.is_object() {
+            return Err(format!("it is no JSON object; wanted is {wanted}"));
+        }
+        let entry: Entry =
+            serde_json::from_value(entry).map_err(|error| format!("{error}; wanted is {wanted}"))?;
         let positives = self.contexts(entry.positive_ctxs)?;
         let negatives = self.contexts(entry.hard_negative_ctxs)?;
         self.add_question(Question {

@@ -38,6 +38,9 @@ struct QuestionLine {
     negative_ids: Vec<Value>,
 }
 
+const PASSAGE: &str = r#"a passage {"id": …, "title": …, "text": …}"#;
+const QUESTION: &str = r#"a question {"id": …, "question": …, "passage_id": …}"#;
+
 /// An id is a text or a whole number.
 fn id(value: &Value) -> Result<String, String> {
     match value {
@@ -54,7 +57,7 @@ impl PairSet {
     ///
     /// # Errors
     /// [`TrainingError::Line`] names the file and line of an id that comes twice or points nowhere, of an empty passage
-    /// or question, and of what is no such JSON.
+    /// or question, and of what is no such JSON object.
     pub fn from_jsonl(
         corpus: impl AsRef<Path>,
         questions: impl AsRef<Path>,
@@ -71,7 +74,7 @@ impl PairSet {
     /// As [`PairSet::from_jsonl`].
     pub fn read_corpus(&mut self, file: &Path) -> Result<(), TrainingError> {
         each_line(file, |text| {
-            let line: CorpusLine = parse(text)?;
+            let line: CorpusLine = parse(text, PASSAGE)?;
             self.add_passage(Passage {
                 id: id(&line.id)?,
                 title: line.title.filter(|title| !title.trim().is_empty()),
@@ -87,7 +90,7 @@ impl PairSet {
     /// As [`PairSet::from_jsonl`].
     pub fn read_questions(&mut self, file: &Path) -> Result<(), TrainingError> {
         each_line(file, |text| {
-            let line: QuestionLine = parse(text)?;
+            let line: QuestionLine = parse(text, QUESTION)?;
             let places = |ids: &mut dyn Iterator<Item = &Value>| -> Result<Vec<usize>, String> {
                 ids.map(|value| self.place(&id(value)?)).collect()
             };
@@ -104,8 +107,18 @@ impl PairSet {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| format!("{error}: not as described in PairSet::from_jsonl"))
+/// What a line's JSON object says; `wanted` is what it is to be. A list is refused, though its values could be taken for
+/// the fields in their order.
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str, wanted: &str) -> Result<T, String> {
+    if !text.trim_start().starts_with('{') {
+        return Err(format!("it is no JSON object; wanted is {wanted}"));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        // The parser counts lines from this one; the file's is told beside.
+        let what = error.to_string();
+        let what = what.split(" at line ").next().unwrap_or_default();
+        format!("{what} at column {}; wanted is {wanted}", error.column())
+    })
 }
 
 /// Calls `read` with each line that is not blank.

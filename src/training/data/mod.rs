@@ -8,7 +8,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub use answers::{Answers, words};
 
@@ -63,6 +63,8 @@ pub struct PairSet {
     passages: Vec<Passage>,
     questions: Vec<Question>,
     by_id: HashMap<String, usize>,
+    /// Ids of the questions.
+    asked: HashSet<String>,
 }
 
 impl PairSet {
@@ -123,7 +125,11 @@ impl PairSet {
         let mut i = 0;
         self.questions.retain(|question| {
             i += 1;
-            keep(i - 1, question)
+            let kept = keep(i - 1, question);
+            if !kept {
+                self.asked.remove(&question.id);
+            }
+            kept
         });
     }
 
@@ -164,6 +170,12 @@ impl PairSet {
                 self.passages.len()
             ));
         }
+        if self.asked.contains(id) {
+            return Err(format!(
+                "the question id {id:?} was there before: ids are given once"
+            ));
+        }
+        self.asked.insert(id.clone());
         let mut seen = Vec::new();
         question.positives.retain(|place| {
             !seen.contains(place) && {

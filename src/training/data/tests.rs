@@ -35,12 +35,42 @@ fn json_lines_become_a_set_and_bad_ones_are_named() {
             ":1: the question \"q\" has no passage",
         ),
         ("{\"id\":\"q\"}", ":1: missing field `question`"),
-        ("nonsense", ":1: "),
+        (
+            "{\"id\":\"q\",\"question\":\"what?\",\"passage_id\":\"a\"}\n{\"id\":\"q\",\"question\":\"and?\",\"passage_id\":\"a\"}",
+            ":2: the question id \"q\" was there before",
+        ),
+        (
+            "[\"q1\",\"leaves\",\"a\"]",
+            ":1: it is no JSON object; wanted is a question {\"id\"",
+        ),
+        ("\"q\"", ":1: it is no JSON object"),
+        ("\nnonsense", ":2: it is no JSON object; wanted is a question"),
+        (
+            "{\"id\":}",
+            ":1: expected value at column 7; wanted is a question",
+        ),
+        (
+            "{\"id\":\"q\",\"question\":5,\"passage_id\":\"a\"}",
+            ":1: invalid type: integer `5`, expected a string at column 22; wanted is a question",
+        ),
     ];
     for (questions, want) in cases {
         let error = read(questions).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
+        for ours in ["QuestionLine", "PairSet", "struct", "at line"] {
+            assert!(!error.contains(ours), "{error}");
+        }
     }
+    // What was dropped may be read again.
+    let mut set = read("{\"id\":\"q\",\"question\":\"what?\",\"passage_id\":\"a\"}").unwrap();
+    let again = folder(&[(
+        "q.jsonl",
+        "{\"id\":\"q\",\"question\":\"and?\",\"passage_id\":\"a\"}",
+    )]);
+    let again = again.path().join("q.jsonl");
+    assert!(set.read_questions(&again).is_err());
+    set.retain(|_, _| false);
+    set.read_questions(&again).unwrap();
     let twice = folder(&[
         (
             "c.jsonl",
