@@ -174,7 +174,12 @@ impl CollectionBuilder {
         }
         let layout = Layout {
             generation: 1,
-            dimension: u32::try_from(dimension).unwrap_or(u32::MAX),
+            // Past 32 bits the layout's own check could not name what was given.
+            dimension: u32::try_from(dimension).map_err(|_| {
+                let most = stratal_storage::DIMENSION_MAX;
+                let what = format!("the dimension must be 1 to {most}, not {dimension}");
+                Error::Invalid { what }
+            })?,
             layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
             element: self.element.unwrap_or(Element::F32),
         };

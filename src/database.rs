@@ -15,7 +15,10 @@ use crate::index::{Graphs, Keeper};
 #[cfg(feature = "encoder")]
 use crate::models::Models;
 use crate::schema::Schema;
-use crate::{Result, Snapshot, Transaction};
+use crate::{Error, Result, Snapshot, Transaction};
+
+/// The most worker threads of one database: more than any machine has processors.
+pub const THREADS_MAX: usize = 4096;
 
 /// An open database. Cheap to clone, usable from any thread; one process at a time writes.
 ///
@@ -167,7 +170,8 @@ impl DatabaseOptions {
         self
     }
 
-    /// Worker threads for searching and encoding; 0, the default, takes one for each processor.
+    /// Worker threads for searching and encoding; 0, the default, takes one for each processor. At most
+    /// [`THREADS_MAX`]; opening refuses more.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
@@ -189,8 +193,16 @@ impl DatabaseOptions {
     ///
     /// # Errors
     /// [`crate::Error::Storage`]: no database there, one there already, a foreign folder, another writer, a newer
-    /// format, damage, a network file system, or what the file system gives.
+    /// format, damage, a network file system, or what the file system gives; [`crate::Error::Invalid`] for more
+    /// than [`THREADS_MAX`] threads.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
+        if self.threads > THREADS_MAX {
+            let what = format!(
+                "{} worker threads are too many: take at most {THREADS_MAX}, or 0 for one a processor",
+                self.threads
+            );
+            return Err(Error::Invalid { what });
+        }
         let workers = Arc::new(Workers {
             threads: self.threads,
             pool: OnceLock::new(),

@@ -112,10 +112,20 @@ impl Document {
         match &self.metadata {
             Value::Null => {}
             Value::Object(_) => {
-                if depth(&self.metadata) > METADATA_DEPTH_MAX {
+                let extent = extent(&self.metadata);
+                if extent.depth > METADATA_DEPTH_MAX {
                     return refuse(format!(
                         "nests deeper than {METADATA_DEPTH_MAX} levels: flatten it"
                     ));
+                }
+                // Written out only where the bound does not settle it: most metadata is small.
+                if extent.bytes_at_most > METADATA_BYTES_MAX {
+                    let bytes = self.metadata.to_string().len();
+                    if bytes > METADATA_BYTES_MAX {
+                        return refuse(format!(
+                            "has {bytes} bytes as JSON, and at most {METADATA_BYTES_MAX} fit"
+                        ));
+                    }
                 }
             }
             other => return refuse(format!("must be a JSON object, not {}", kind(other))),
@@ -135,25 +145,15 @@ impl Document {
         Ok(())
     }
 
-    /// The bytes kept beside the vectors.
+    /// The bytes kept beside the vectors, of a document that has been checked.
     ///
     /// Byte map: version 1 (u8), then four fields, each a length (u32, little-endian; `u32::MAX` for none) and
     /// its bytes: title, text, metadata as JSON, source as JSON.
-    pub(crate) fn to_payload(&self) -> Result<Vec<u8>> {
+    pub(crate) fn to_payload(&self) -> Vec<u8> {
         let metadata = match &self.metadata {
             Value::Null => None,
             object => Some(object.to_string()),
         };
-        if let Some(json) = metadata.as_ref().filter(|json| json.len() > METADATA_BYTES_MAX) {
-            let what = format!(
-                "has {} bytes as JSON, and at most {METADATA_BYTES_MAX} fit",
-                json.len()
-            );
-            return Err(Error::Metadata {
-                id: self.id.clone(),
-                what,
-            });
-        }
         let source = self
             .source
             .as_ref()
@@ -174,7 +174,7 @@ impl Document {
                 }
             }
         }
-        Ok(payload)
+        payload
     }
 }
 
@@ -227,19 +227,36 @@ impl<'a> Payload<'a> {
     }
 }
 
-fn depth(value: &Value) -> usize {
+/// How far a value reaches.
+struct Extent {
+    depth: usize,
+    /// No less than the bytes of its JSON.
+    bytes_at_most: usize,
+}
+
+fn extent(value: &Value) -> Extent {
+    // The longest number, the longest escape of one byte, and what stands around a value.
+    const NUMBER: usize = 32;
+    const ESCAPE: usize = 6;
+    const AROUND: usize = 4;
     // Walks with a list of its own: a deep value must not exhaust the stack.
-    let mut deepest = 0;
+    let (mut depth, mut bytes_at_most) = (0, 0);
     let mut open = vec![(value, 1)];
     while let Some((value, level)) = open.pop() {
-        deepest = deepest.max(level);
+        depth = depth.max(level);
+        bytes_at_most += AROUND;
         match value {
             Value::Array(items) => open.extend(items.iter().map(|item| (item, level + 1))),
-            Value::Object(fields) => open.extend(fields.values().map(|item| (item, level + 1))),
-            _ => {}
+            Value::Object(fields) => {
+                let names: usize = fields.keys().map(|name| AROUND + ESCAPE * name.len()).sum();
+                bytes_at_most += names;
+                open.extend(fields.values().map(|item| (item, level + 1)));
+            }
+            Value::String(text) => bytes_at_most += ESCAPE * text.len(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => bytes_at_most += NUMBER,
         }
     }
-    deepest
+    Extent { depth, bytes_at_most }
 }
 
 fn kind(value: &Value) -> &'static str {

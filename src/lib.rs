@@ -86,7 +86,7 @@ pub mod training;
 mod transaction;
 
 pub use collection::{Collection, CollectionBuilder};
-pub use database::{Database, DatabaseOptions};
+pub use database::{Database, DatabaseOptions, THREADS_MAX};
 #[cfg(feature = "encoder")]
 pub use device::burn_device;
 pub use document::{Document, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, Source, TEXT_BYTES_MAX};

@@ -96,7 +96,7 @@ impl Pair {
         Id::Text(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes)))
     }
 
-    pub(crate) fn to_payload(&self) -> Result<Vec<u8>> {
+    pub(crate) fn to_payload(&self) -> Vec<u8> {
         let id = match &self.document {
             Id::Number(number) => serde_json::json!({ NUMBER: number }),
             Id::Text(text) => serde_json::json!({ TEXT: text }),
@@ -126,19 +126,25 @@ impl CollectionSnapshot {
     /// # Errors
     /// [`Error::Storage`] for damage.
     pub fn pairs(&self) -> Result<Vec<Pair>> {
-        let Some(kept) = &self.pairs else {
-            return Ok(Vec::new());
-        };
-        let mut pairs = Vec::new();
-        for row in kept.rows() {
-            let id = row.part.id(row.row)?;
-            let docid = row.part.docid(row.row)?;
-            let bytes = row.part.payload(row.row)?;
-            let pair = Pair::from_payload(&bytes).map_err(|what| Error::Payload { id, what })?;
-            pairs.push((docid, pair));
+        let (pairs, damage) = self.readable_pairs();
+        match damage.into_iter().next() {
+            None => Ok(pairs),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// The pairs that can be read, oldest first, and an error for each of the others: to save what is left of a
+    /// database opened with [`crate::DatabaseOptions::salvage`].
+    pub fn readable_pairs(&self) -> (Vec<Pair>, Vec<Error>) {
+        let (mut pairs, mut damage) = (Vec::new(), Vec::new());
+        for row in self.pairs.iter().flat_map(|kept| kept.rows()) {
+            match read(&row) {
+                Ok(pair) => pairs.push(pair),
+                Err(error) => damage.push(error),
+            }
         }
         pairs.sort_by_key(|(docid, _)| *docid);
-        Ok(pairs.into_iter().map(|(_, pair)| pair).collect())
+        (pairs.into_iter().map(|(_, pair)| pair).collect(), damage)
     }
 
     /// The number of pairs.
@@ -147,4 +153,13 @@ impl CollectionSnapshot {
             .as_ref()
             .map_or(0, stratal_storage::CollectionSnapshot::count)
     }
+}
+
+/// A pair, and the docid that tells when it came.
+fn read(row: &stratal_storage::Row) -> Result<(u64, Pair)> {
+    let id = row.part.id(row.row)?;
+    let docid = row.part.docid(row.row)?;
+    let bytes = row.part.payload(row.row)?;
+    let pair = Pair::from_payload(&bytes).map_err(|what| Error::Payload { id, what })?;
+    Ok((docid, pair))
 }

@@ -123,7 +123,8 @@ impl CollectionSnapshot {
         self.inner.find(&id)?.map(|row| self.read(row)).transpose()
     }
 
-    /// Every document, in no promised order. Commits made meanwhile change nothing of what comes.
+    /// Every document, in no promised order. Commits made meanwhile change nothing of what comes. One that is
+    /// damaged is an error in its place, and not the end: the others follow.
     pub fn iter(&self) -> impl Iterator<Item = Result<StoredDocument>> + '_ {
         self.inner.rows().map(|row| self.read(row))
     }

@@ -240,7 +240,7 @@ impl Transaction {
                         what: "a document was not encoded".to_owned(),
                     })?;
                     let generation = collection.schema.layout.generation;
-                    let payload = document.to_payload()?;
+                    let payload = document.to_payload();
                     batch.put(
                         (collection.number, &collection.name),
                         document.id,
@@ -262,9 +262,10 @@ impl Transaction {
                     kept,
                 } => {
                     let (number, name) = pairs::collection_of(&self.database, collection.number)?;
+                    batch.leave_uncounted(number);
                     match kept {
                         true => {
-                            let payload = Arc::from(pair.to_payload()?);
+                            let payload = Arc::from(pair.to_payload());
                             batch.put((number, &name), pair.key(), Expect::Any, payload, Vec::new());
                         }
                         false => batch.delete((number, &name), pair.key(), None),

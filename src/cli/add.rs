@@ -13,7 +13,7 @@ use super::arguments::{Add, Create, EncoderArguments};
 use super::output::{Output, bar, counted, grouped, note, seconds};
 use super::{Failure, Outcome, collection, model};
 use crate::ingest::{
-    BadLine, FieldNames, IngestError, IngestProgress, IngestReport, Ingestion, PassageLength,
+    BadLine, FieldNames, IngestError, IngestProgress, IngestReport, Ingestion, PassageLength, SourceKind,
 };
 use crate::learning::{LearningProgress, Outcome as Learned};
 use crate::{Collection, Database, Encoder, Error};
@@ -89,23 +89,23 @@ pub fn encoder(arguments: &EncoderArguments) -> Result<Encoder, Failure> {
 pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
     // A path mistyped, or an encoder that is not there, must not leave an empty database behind.
     for path in arguments.paths.iter().filter(|path| *path != Path::new("-")) {
-        std::fs::metadata(path).map_err(|error| Failure::io("read", path, error))?;
+        let about = std::fs::metadata(path).map_err(|error| Failure::io("read", path, error))?;
+        if about.is_file() && SourceKind::of(path).is_none() {
+            note(&format!(
+                "{}: read as plain text, for its name ends in no kind that is known",
+                path.display()
+            ));
+        }
     }
+    let fields = field_names(arguments);
+    fields
+        .check()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
     if !arguments.database.exists() {
         encoder(&arguments.encoder)?;
     }
     let db = Database::open_or_create(&arguments.database)?;
     let target = target(&db, arguments)?;
-    let mut fields = FieldNames::default();
-    for (name, field) in [
-        (&arguments.id_field, &mut fields.id),
-        (&arguments.title_field, &mut fields.title),
-        (&arguments.text_field, &mut fields.text),
-    ] {
-        if let Some(name) = name {
-            field.clone_from(name);
-        }
-    }
     let cancel = Arc::new(AtomicBool::new(false));
     listen_for_interrupts(&cancel)?;
     let begun = Instant::now();
@@ -178,6 +178,20 @@ pub fn add(arguments: &Add, output: &mut Output) -> Outcome {
     } else {
         Err(Failure::Partly)
     }
+}
+
+fn field_names(arguments: &Add) -> FieldNames {
+    let mut fields = FieldNames::default();
+    for (name, field) in [
+        (&arguments.id_field, &mut fields.id),
+        (&arguments.title_field, &mut fields.title),
+        (&arguments.text_field, &mut fields.text),
+    ] {
+        if let Some(name) = name {
+            field.clone_from(name);
+        }
+    }
+    fields
 }
 
 fn target(db: &Database, arguments: &Add) -> Result<Collection, Failure> {
@@ -325,6 +339,7 @@ fn tell(arguments: &Add, report: &IngestReport, learned: Option<&Learned>, outpu
             "documents": report.documents,
             "encoded": report.encoded,
             "brought_vectors": report.brought_vectors,
+            "stored": report.stored,
             "unchanged": report.unchanged,
             "moved": report.moved,
             "removed": report.removed,
@@ -354,12 +369,16 @@ fn summary(report: &IngestReport) -> String {
         counted(report.documents, "passage", "passages"),
         counted(report.files, "file", "files")
     )];
+    let there = report.stored + report.unchanged;
     match report.encoded {
-        0 if report.brought_vectors == 0 => parts.push("nothing to encode, all was there".to_owned()),
-        0 => parts.push(format!(
+        0 if report.brought_vectors > 0 => parts.push(format!(
             "{} with their own vectors",
             grouped(report.brought_vectors)
         )),
+        0 if there == report.documents && report.refused == 0 => {
+            parts.push("nothing to encode, all was there".to_owned())
+        }
+        0 => {}
         encoded => {
             if encoded < report.documents {
                 parts.push(format!("{} encoded", grouped(encoded)));
@@ -367,9 +386,14 @@ fn summary(report: &IngestReport) -> String {
             parts.push(format!("{:.0} passages/s", encoded as f64 / elapsed.max(0.001)));
         }
     }
+    if report.stopped {
+        parts.push(format!("{} stored", grouped(there)));
+    }
     parts.push(seconds(elapsed));
+    if report.pairs > 0 {
+        parts.push(counted(report.pairs, "pair", "pairs"));
+    }
     for (number, what) in [
-        (report.pairs, "pairs"),
         (report.removed, "removed"),
         (report.truncated, "longer than the encoder reads"),
         (report.refused, "refused"),
@@ -395,4 +419,32 @@ fn summary(report: &IngestReport) -> String {
         parts.push("stopped at the limit, run it again to go on".to_owned());
     }
     parts.join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_says_no_more_than_what_is_stored() {
+        let mut report = IngestReport::default();
+        (report.files, report.documents, report.stopped) = (1, 768, true);
+        let stopped = summary(&report);
+        assert!(
+            stopped.contains("768 passages from 1 file · 0 stored"),
+            "{stopped}"
+        );
+        assert!(!stopped.contains("all was there"), "{stopped}");
+        let mut report = IngestReport::default();
+        (report.files, report.documents, report.unchanged, report.pairs) = (1, 2, 2, 1);
+        let again = summary(&report);
+        assert!(
+            again.contains("all was there") && again.contains("1 pair"),
+            "{again}"
+        );
+        assert!(!again.contains("1 pairs") && !again.contains("stored"), "{again}");
+        let mut report = IngestReport::default();
+        (report.files, report.documents, report.refused) = (1, 1, 1);
+        assert!(!summary(&report).contains("all was there"));
+    }
 }

@@ -64,7 +64,7 @@ pub enum Command {
     Reembed(Reembed),
     /// List a collection's sets of vectors; go back to an earlier one, or drop one
     Generations(Generations),
-    /// Write a collection as JSON lines with vectors, or its vectors as .npy
+    /// Write a collection as JSON lines with vectors, or its vectors as .npy; `--pairs` writes its pairs
     Export(Export),
     /// Read documents with vectors: JSON lines as `export` writes them, or .npy
     Import(Import),
@@ -204,7 +204,20 @@ pub struct Create {
     /// The collection's name
     pub collection: String,
     /// Bring your own vectors: their number of components
-    #[arg(long, value_name = "D", conflicts_with = "model")]
+    #[arg(
+        long,
+        value_name = "D",
+        conflicts_with_all = [
+            "model",
+            "encoder_layers",
+            "pooling",
+            "normalize",
+            "template",
+            "max_tokens",
+            "query_prompt",
+            "passage_prompt",
+        ]
+    )]
     pub dimension: Option<usize>,
     /// Names of the layers of your own vectors
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "dimension")]
@@ -501,7 +514,10 @@ pub struct Export {
     /// JSON lines without vectors
     #[arg(long)]
     pub no_vectors: bool,
-    /// Leave out what is damaged instead of refusing the database
+    /// Write the pairs to learn from to this file, as JSON lines that `add --pairs` reads; they go nowhere else
+    #[arg(long, value_name = "FILE")]
+    pub pairs: Option<PathBuf>,
+    /// Leave out what is damaged, and tell it, instead of refusing the database (exit code 3 if anything was)
     #[arg(long)]
     pub salvage: bool,
 }

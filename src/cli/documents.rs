@@ -15,10 +15,7 @@ pub fn get(arguments: &Get, output: &mut Output) -> Outcome {
     for typed in &arguments.ids {
         let id = id(typed, arguments.number)?;
         let Some(document) = target.get(&id)? else {
-            note(&format!(
-                "no document {id}{}",
-                hint(&target, typed, arguments.number)?
-            ));
+            tell_missing(&target, typed, arguments.number)?;
             missing = true;
             continue;
         };
@@ -36,21 +33,33 @@ pub fn delete(arguments: &Delete, output: &mut Output) -> Outcome {
     let target = collection(&db, arguments.collection.as_deref())?;
     if let Some(text) = &arguments.filter {
         let deleted = target.delete_where(known_fields(&target, text)?)?;
-        db.close()?;
-        return output.line(&format!("{} deleted", counted(deleted, "document", "documents")));
+        output.line(&format!("{} deleted", counted(deleted, "document", "documents")))?;
+        return Ok(db.close()?);
     }
+    let before = target.snapshot()?;
+    let mut missing = false;
     let mut transaction = db.begin();
     for typed in &arguments.ids {
-        transaction.delete(&target, id(typed, arguments.number)?)?;
+        let id = id(typed, arguments.number)?;
+        // One that is damaged is there, and can be deleted.
+        if matches!(before.get(&id), Ok(None)) {
+            tell_missing(&before, typed, arguments.number)?;
+            missing = true;
+        }
+        transaction.delete(&target, id)?;
     }
     let deleted = transaction.commit()?.deleted;
-    db.close()?;
+    // Told before what may fail: they are deleted, whether or not the log can be cut.
     output.line(&format!("{} deleted", counted(deleted, "document", "documents")))?;
-    if deleted < arguments.ids.len() as u64 {
-        Err(Failure::NotFound)
-    } else {
-        Ok(())
-    }
+    db.close()?;
+    if missing { Err(Failure::NotFound) } else { Ok(()) }
+}
+
+fn tell_missing(target: &crate::CollectionSnapshot, typed: &str, number: bool) -> Outcome {
+    let missing = id(typed, number)?;
+    let hint = hint(target, typed, number)?;
+    note(&format!("no document {missing}{hint}"));
+    Ok(())
 }
 
 /// Numbers and texts never meet, which is easily forgotten at a command line.
@@ -97,7 +106,7 @@ pub fn id_value(id: &Id) -> Value {
 }
 
 /// A document as `export` writes it and `add` and `import` read it; with `made_by` (perhaps empty) come its vectors.
-pub fn document_value(document: &StoredDocument, made_by: Option<&str>) -> Result<Value, Failure> {
+pub fn document_value(document: &StoredDocument, made_by: Option<&str>) -> crate::Result<Value> {
     let mut value = json!({ "id": id_value(document.id()) });
     if let Some(title) = document.title() {
         value["title"] = json!(title);

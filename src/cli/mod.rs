@@ -4,6 +4,8 @@ mod add;
 mod arguments;
 mod documents;
 mod evaluate;
+mod export;
+mod import;
 mod index;
 mod layers;
 mod learn;
@@ -11,11 +13,11 @@ mod model;
 mod output;
 mod plot;
 mod reembed;
+mod replacement;
 mod search;
 mod searched;
 mod select;
 mod train;
-mod transfer;
 mod upkeep;
 
 use std::ffi::OsString;
@@ -136,8 +138,8 @@ fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Recall(arguments) => index::recall(&arguments, output),
         Command::Reembed(arguments) => reembed::reembed(&arguments, output),
         Command::Generations(arguments) => reembed::generations(&arguments, output),
-        Command::Export(arguments) => transfer::export(&arguments, output),
-        Command::Import(arguments) => transfer::import(&arguments, output),
+        Command::Export(arguments) => export::export(&arguments, output),
+        Command::Import(arguments) => import::import(&arguments, output),
         Command::Learn(arguments) => learn::learn(&arguments, output),
         Command::Learning(arguments) => learn::learning(&arguments, output),
         Command::Train(arguments) => train::train(&arguments, output),

@@ -1,5 +1,7 @@
 //! What a filter is refused for.
 
+use std::borrow::Cow;
+
 use super::DEPTH_MAX;
 
 /// Why a filter cannot be used. Told before anything is searched or deleted.
@@ -29,7 +31,7 @@ pub enum FilterError {
     )]
     Depth,
     /// The name of a field cannot be read.
-    #[error("{path:?} is no name of a field: {what}")]
+    #[error("{:?} is no name of a field: {what}", short(path))]
     Path {
         /// The name given.
         path: String,
@@ -44,7 +46,8 @@ pub enum FilterError {
     },
     /// A time that cannot be read.
     #[error(
-        "{text:?} is no point in time: write it as RFC 3339 does, with an offset, for example 2024-01-31T23:59:00Z or 2024-01-31T23:59:00+01:00"
+        "{:?} is no point in time: write it as RFC 3339 does, with an offset, for example 2024-01-31T23:59:00Z or 2024-01-31T23:59:00+01:00",
+        short(text)
     )]
     Time {
         /// The time given.
@@ -66,8 +69,16 @@ pub enum FilterError {
     },
 }
 
-/// Characters of a line that are shown before and after a place.
+/// Characters of a line that are shown before and after a place, and of a word that is quoted.
 const SHOWN: usize = 60;
+
+/// The beginning of a word that a message quotes, which may be as long as a caller's text.
+pub(super) fn short(word: &str) -> Cow<'_, str> {
+    match word.char_indices().nth(SHOWN) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &word[..end])),
+        None => Cow::Borrowed(word),
+    }
+}
 
 impl FilterError {
     /// A syntax error at a byte of the text.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use stratal_storage::{LivePart, Row};
 
 use super::Filter;
+use super::error::short;
 use super::path::FieldPath;
 use super::rows::Rows;
 use super::select::{alive, passing};
@@ -23,7 +24,7 @@ pub struct UnknownField {
 
 impl std::fmt::Display for UnknownField {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "no document has a field {}", self.field)?;
+        write!(f, "no document has a field {}", short(&self.field))?;
         match &self.similar {
             Some((name, 1)) => write!(f, "; did you mean {name}, which one document has?"),
             Some((name, documents)) => write!(f, "; did you mean {name}, which {documents} documents have?"),

@@ -1,5 +1,6 @@
 //! From the text form to a tree.
 
+use super::error::short;
 use super::lexer::{Lexer, Placed, Token};
 use super::literal::{Literal, Scalar, time};
 use super::path::{FieldPath, NOTHING_INSIDE, is_reserved};
@@ -250,6 +251,7 @@ impl Parser<'_> {
                 "null" => Scalar::Null,
                 "time" => return Ok((at, self.time()?)),
                 _ => {
+                    let word = short(word);
                     return self.refuse(format!(
                         "expected a value, found `{word}`; a text stands in quotes: \"{word}\""
                     ));

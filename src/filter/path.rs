@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::FilterError;
+use super::error::short;
 
 /// Which value of a document a test looks at.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,7 +90,8 @@ impl FieldPath {
             _ => Err(FilterError::Path {
                 path: name.to_owned(),
                 what: format!(
-                    "beside its metadata a document has @id and @title; a key that begins with @ is written `{name}`, backticks included"
+                    "beside its metadata a document has @id and @title; a key that begins with @ is written `{}`, backticks included",
+                    short(name)
                 ),
             }),
         }

@@ -4,6 +4,7 @@
 //! since, by whomever, is found by reading the files and comparing them with the documents, as if there were no
 //! catalog.
 
+use std::collections::HashSet;
 use std::fs::Metadata;
 use std::time::{Duration, SystemTime};
 
@@ -40,6 +41,8 @@ pub(super) struct Cursors {
     stand: Stand,
     holds: bool,
     left: Vec<(String, Cursor)>,
+    /// Sources of which something was refused after it was read: they are read again, to be told again.
+    refused: HashSet<String>,
     gone: Vec<String>,
 }
 
@@ -67,6 +70,7 @@ impl Cursors {
             holds: before.as_ref() == Some(&stand),
             stand,
             left: Vec::new(),
+            refused: HashSet::new(),
             gone: Vec::new(),
         }
     }
@@ -87,6 +91,11 @@ impl Cursors {
         if let Some(cursor) = of(about, documents).filter(|_| is_settled(about)) {
             self.left.push((source.to_owned(), cursor));
         }
+    }
+
+    /// Notes that something of a source was refused, which may be before or after the source is noted.
+    pub fn refuse(&mut self, source: &str) {
+        self.refused.insert(source.to_owned());
     }
 
     /// Forgets a source whose documents have been removed.
@@ -133,7 +142,8 @@ impl Cursors {
             for source in &self.gone {
                 catalog.remove(TABLE, &key(self.collection, source))?;
             }
-            for (source, cursor) in &self.left {
+            let left = self.left.iter();
+            for (source, cursor) in left.filter(|(source, _)| !self.refused.contains(source)) {
                 let bytes = serde_json::to_vec(cursor).unwrap_or_default();
                 catalog.put(TABLE, &key(self.collection, source), &bytes)?;
             }

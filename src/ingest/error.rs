@@ -62,6 +62,12 @@ pub enum IngestError {
         /// What the collection said.
         why: String,
     },
+    /// Two fields of JSON lines are looked for under one name.
+    #[error("{name:?} is to be two fields of a line at once: give each a name of its own")]
+    FieldTwice {
+        /// The name.
+        name: String,
+    },
     /// A passage length that would cut every word.
     #[error("a passage of at most {got} words is too short to hold a thought: take at least {least}")]
     PassageLength {
@@ -325,6 +331,19 @@ pub enum SkipReason {
         /// Who has it.
         by: String,
     },
+    /// It is compressed, and damaged or cut short. The lines before the damage were read.
+    #[error("damaged after line {line}: its {format} data {why}; fetch or compress it again")]
+    Damaged {
+        /// The last whole line before the damage.
+        line: u64,
+        /// `gzip` or `zstd`.
+        format: &'static str,
+        /// What the decoder said.
+        why: String,
+    },
+    /// Another of the paths given has led to it in the same run.
+    #[error("read already, by another of the paths given")]
+    ReadAlready,
     /// It is too large to be one text.
     #[error("{bytes} bytes, and a text file may have {limit}")]
     TooLarge {
@@ -336,12 +355,15 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Whether something is wrong with it: hidden files, other kinds of files and links to what is read anyway are
-    /// passed over by rule, everything else is worth a look.
+    /// Whether something is wrong with it: hidden files, other kinds of files and what is read anyway are passed
+    /// over by rule, everything else is worth a look.
     pub fn is_trouble(&self) -> bool {
         !matches!(
             self,
-            SkipReason::Hidden | SkipReason::OtherKind | SkipReason::ReadElsewhere { .. }
+            SkipReason::Hidden
+                | SkipReason::OtherKind
+                | SkipReason::ReadElsewhere { .. }
+                | SkipReason::ReadAlready
         )
     }
 }

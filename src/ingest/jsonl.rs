@@ -20,7 +20,8 @@ use super::record::{FieldNames, Record};
 pub struct JsonLines {
     lines: Lines,
     fields: FieldNames,
-    seen: HashMap<u128, u64>,
+    /// Lines by the ids they have; `None` where an id may come again.
+    seen: Option<HashMap<u128, u64>>,
     ended: bool,
 }
 
@@ -56,9 +57,16 @@ impl JsonLines {
         JsonLines {
             lines,
             fields,
-            seen: HashMap::new(),
+            seen: Some(HashMap::new()),
             ended: false,
         }
+    }
+
+    /// Lets an id come again: of lines that are no documents.
+    #[cfg(feature = "encoder")]
+    pub(super) fn with_repeated_ids(mut self) -> JsonLines {
+        self.seen = None;
+        self
     }
 
     /// The number of the line read last, from 1; 0 before the first.
@@ -71,7 +79,10 @@ impl JsonLines {
             offset: error.valid_up_to(),
         })?;
         let record = Record::parse(text, self.lines.number, &self.fields)?;
-        match self.seen.entry(xxh3_128(&record.id.to_bytes())) {
+        let Some(seen) = &mut self.seen else {
+            return Ok(record);
+        };
+        match seen.entry(xxh3_128(&record.id.to_bytes())) {
             std::collections::hash_map::Entry::Occupied(first) => Err(LineProblem::DuplicateId {
                 id: record.id,
                 first: *first.get(),

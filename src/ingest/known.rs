@@ -16,14 +16,16 @@ pub(super) struct Known {
     by_id: HashMap<u128, u32>,
     by_content: HashMap<u128, u32>,
     by_source: HashMap<Arc<str>, Vec<u32>>,
+    /// The source that documents were met from last.
+    meeting: Option<Arc<str>>,
 }
 
 struct Stored {
     id: Id,
     source: Option<Arc<str>>,
     content: u128,
-    /// Met in this run.
-    seen: bool,
+    /// Where this run has met it.
+    met: Option<Arc<str>>,
 }
 
 /// How a document of a source compares with what is stored.
@@ -46,6 +48,7 @@ impl Known {
             by_id: HashMap::new(),
             by_content: HashMap::new(),
             by_source: HashMap::new(),
+            meeting: None,
             snapshot: snapshot.clone(),
         };
         for document in snapshot.iter() {
@@ -67,7 +70,7 @@ impl Known {
                 id: document.id().clone(),
                 source,
                 content,
-                seen: false,
+                met: None,
             });
         }
         Ok(known)
@@ -76,19 +79,26 @@ impl Known {
     /// Who has an id that a passage of `source` would take, if that is a file that is still there, or no file.
     pub fn taken_by(&self, id: &Id, source: &str) -> Option<String> {
         let stored = &self.documents[*self.by_id.get(&key(id))? as usize];
-        match &stored.source {
-            Some(other) if **other == *source || (!stored.seen && !Path::new(&**other).exists()) => None,
-            Some(other) => Some(other.to_string()),
-            None => Some("a document that was not read from a file".to_owned()),
+        match (&stored.met, &stored.source) {
+            (Some(by), _) => Some(by.to_string()),
+            (None, Some(other)) if **other == *source || !Path::new(&**other).exists() => None,
+            (None, Some(other)) => Some(other.to_string()),
+            (None, None) => Some("a document that was not read from a file".to_owned()),
         }
     }
 
     /// Compares a document with what is stored, and notes that this run has it.
     pub fn meet(&mut self, id: &Id, source: &str, content: &str) -> Result<Standing> {
         let content = number(content);
+        // One text for all documents of a source.
+        let from = match self.meeting.take().filter(|last| **last == *source) {
+            Some(last) => last,
+            None => Arc::from(source),
+        };
+        self.meeting = Some(Arc::clone(&from));
         if let Some(&place) = self.by_id.get(&key(id)) {
             let stored = &mut self.documents[place as usize];
-            if std::mem::replace(&mut stored.seen, true) {
+            if stored.met.replace(from).is_some() {
                 return Ok(Standing::Again);
             }
             if stored.source.as_deref() == Some(source) && stored.content == content {
@@ -102,7 +112,7 @@ impl Known {
                 id: id.clone(),
                 source: None,
                 content: 0,
-                seen: true,
+                met: Some(from),
             });
         }
         let Some(&place) = self.by_content.get(&content) else {
@@ -117,7 +127,7 @@ impl Known {
     /// The documents of a source that this run has not met, the last first.
     pub fn vanished(&mut self, source: &str) -> Vec<Id> {
         let mut places = self.by_source.remove(source).unwrap_or_default();
-        places.retain(|&place| !self.documents[place as usize].seen);
+        places.retain(|&place| self.documents[place as usize].met.is_none());
         places.sort_by_key(|&place| std::cmp::Reverse(place));
         places
             .into_iter()

@@ -8,7 +8,7 @@ use super::jsonl::JsonLines;
 use super::pipeline::BadLine;
 use super::record::{FieldNames, Record};
 use super::report::IngestReport;
-use crate::{Collection, Id, Result};
+use crate::{Collection, Result};
 
 /// Pairs of a commit.
 const BATCH_PAIRS: usize = 512;
@@ -23,18 +23,20 @@ pub(super) fn commit_pairs(
     cancel: &AtomicBool,
 ) -> Result<IngestReport> {
     let mut report = IngestReport::default();
+    // A pair has no id of its own; a document may answer many questions.
     let fields = FieldNames {
+        id: DOCUMENT.to_owned(),
         text: QUESTION.to_owned(),
         ..FieldNames::default()
     };
     let name = path.display().to_string();
     let mut transaction = collection.database().begin();
-    for item in JsonLines::open(path, &name, fields)? {
+    for item in JsonLines::open(path, &name, fields)?.with_repeated_ids() {
         if cancel.load(Ordering::Relaxed) {
             report.stopped = true;
             break;
         }
-        let added = item.and_then(|record| {
+        let added = item.map_err(without_document).and_then(|record| {
             let line = record.line;
             pair(collection, record, &mut transaction).map_err(|problem| IngestError::Line {
                 file: name.clone(),
@@ -65,19 +67,7 @@ fn pair(
     record: Record,
     transaction: &mut crate::Transaction,
 ) -> std::result::Result<(), LineProblem> {
-    let wrong = |field: &str, expected, found: String| LineProblem::WrongType {
-        field: field.to_owned(),
-        expected,
-        found,
-    };
-    let id = match record.metadata.get(DOCUMENT) {
-        Some(serde_json::Value::String(id)) => Id::from(id.as_str()),
-        Some(serde_json::Value::Number(id)) if id.is_u64() => Id::from(id.as_u64().unwrap_or_default()),
-        other => {
-            let found = other.map_or_else(|| "not there".to_owned(), ToString::to_string);
-            return Err(wrong(DOCUMENT, "the id of a document", found));
-        }
-    };
+    let id = record.id;
     let question = record.text.unwrap_or_default();
     let there = collection
         .snapshot()
@@ -88,4 +78,28 @@ fn pair(
     transaction
         .pair(collection, question, id)
         .map_err(|error| wrong(QUESTION, "a question", error.to_string()))
+}
+
+fn wrong(field: &str, expected: &'static str, found: String) -> LineProblem {
+    LineProblem::WrongType {
+        field: field.to_owned(),
+        expected,
+        found,
+    }
+}
+
+/// What a line lacks is no id of its own, but that of a document.
+fn without_document(error: IngestError) -> IngestError {
+    match error {
+        IngestError::Line {
+            file,
+            line,
+            problem: LineProblem::MissingId { field },
+        } => IngestError::Line {
+            file,
+            line,
+            problem: wrong(&field, "the id of a document", "not there".to_owned()),
+        },
+        other => other,
+    }
 }

@@ -102,13 +102,52 @@ pub(super) enum Operation {
 
 pub(super) struct Item {
     pub document: Document,
+    /// Whether the source gave its vectors.
+    pub brought_vectors: bool,
+    /// A line stands for itself and may be fatal; a passage is a piece of a file, and merely refused.
+    pub is_line: bool,
     pub file: String,
     pub line: u64,
+}
+
+impl Item {
+    fn source(&self) -> &str {
+        let source = self.document.source.as_ref();
+        source.map_or("", |source| &source.name)
+    }
+}
+
+/// A document that the encoder or the collection does not take.
+struct Refused {
+    source: String,
+    is_line: bool,
+    file: String,
+    line: u64,
+    why: String,
 }
 
 impl Settings {
     pub fn is_cancelled(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Counts what was refused, and has its source read again next time; gives the error back if it ends the run.
+    fn refuse(&self, refused: Refused, cursors: &Mutex<Cursors>, report: &mut IngestReport) -> Option<Error> {
+        let Refused {
+            source,
+            is_line,
+            file,
+            line,
+            why,
+        } = refused;
+        let mut cursors = cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.refuse(&source);
+        let error = IngestError::Refused { file, line, why };
+        if is_line && self.bad_line == BadLine::Fail {
+            return Some(error.into());
+        }
+        report.refuse(error.to_string());
+        None
     }
 }
 
@@ -205,10 +244,12 @@ impl<'a> Ingestion<'a> {
     /// Runs to the end, a limit, a stop or an error. Being stopped is no error: the report says so.
     ///
     /// # Errors
-    /// [`Error::Ingest`] for a path that is not there, a bad line under [`BadLine::Fail`], or a compressed file that
-    /// is damaged; [`Error::Model`]; [`Error::Storage`]. Whatever was committed before stays.
+    /// [`Error::Ingest`] for a path that is not there, two fields of one name, a bad line under [`BadLine::Fail`],
+    /// or a compressed file given by itself that is damaged; [`Error::Model`]; [`Error::Storage`]. Whatever was
+    /// committed before stays.
     pub fn run(self) -> Result<IngestReport> {
         let started = Instant::now();
+        self.settings.fields.check()?;
         let Ingestion {
             settings,
             inputs,
@@ -233,9 +274,12 @@ impl<'a> Ingestion<'a> {
             let spawn = |name: &str| std::thread::Builder::new().name(format!("stratal-{name}"));
             let reader = spawn("read").spawn_scoped(scope, move || reading.run(inputs));
             let telling = &telling;
-            let committer = spawn("commit").spawn_scoped(scope, move || commit(settings, encoded, telling));
+            let cursors = &cursors;
+            let committer =
+                spawn("commit").spawn_scoped(scope, move || commit(settings, encoded, cursors, telling));
             let encoding = Encoding {
                 settings,
+                cursors,
                 cancel,
                 telling,
             };
@@ -320,6 +364,7 @@ impl<'a> Telling<'a> {
 /// The encoding stage.
 struct Encoding<'a> {
     settings: &'a Settings,
+    cursors: &'a Mutex<Cursors>,
     cancel: &'a AtomicBool,
     telling: &'a Telling<'a>,
 }
@@ -332,25 +377,31 @@ impl Encoding<'_> {
                 report.stopped = true;
                 break;
             }
-            match self.encode(&mut batch, &mut report) {
-                Ok(()) => {}
+            let fatal = match self.encode(&mut batch, &mut report) {
+                Ok(fatal) => fatal,
                 Err(Error::Model(ModelError::Cancelled { .. })) => {
                     report.stopped = true;
                     break;
                 }
                 Err(error) => return Err(error),
-            }
+            };
             // The committer is gone only if it failed, and tells why itself.
             if to_commit.send(batch).is_err() {
                 break;
+            }
+            if let Some(error) = fatal {
+                return Err(error);
             }
         }
         Ok(report)
     }
 
-    fn encode(&self, batch: &mut Batch, report: &mut IngestReport) -> Result<()> {
+    /// Encodes a batch. What is refused leaves it; if that ends the run, what comes behind it leaves it too, and
+    /// the error is given back for when the rest is on its way.
+    fn encode(&self, batch: &mut Batch, report: &mut IngestReport) -> Result<Option<Error>> {
+        let mut fatal = None;
         if !self.settings.collection.has_encoder() {
-            return Ok(());
+            return Ok(fatal);
         }
         // For each batch anew: another may have come to answer.
         let encoder = self.settings.collection.encoder()?;
@@ -369,7 +420,7 @@ impl Encoding<'_> {
                 })
                 .collect();
             if waiting.is_empty() {
-                return Ok(());
+                return Ok(fatal);
             }
             let passages: Vec<Passage<'_>> = waiting
                 .iter()
@@ -385,16 +436,19 @@ impl Encoding<'_> {
                 Ok(embeddings) => embeddings,
                 // Control characters alone, for example: that document is refused, the others are encoded.
                 Err(ModelError::EmptyText { index }) if index < waiting.len() => {
-                    let why = "the encoder's vocabulary has no word of its text".to_owned();
-                    if let Operation::Put(item) = batch.operations.remove(waiting[index]) {
-                        self.refuse(
-                            IngestError::Refused {
-                                file: item.file,
-                                line: item.line,
-                                why,
-                            },
-                            report,
-                        )?;
+                    let place = waiting[index];
+                    if let Operation::Put(item) = batch.operations.remove(place) {
+                        let refused = Refused {
+                            source: item.source().to_owned(),
+                            is_line: item.is_line,
+                            file: item.file,
+                            line: item.line,
+                            why: "the encoder's vocabulary has no word of its text".to_owned(),
+                        };
+                        if let Some(error) = self.settings.refuse(refused, self.cursors, report) {
+                            batch.operations.truncate(place);
+                            fatal = Some(error);
+                        }
                     }
                     continue;
                 }
@@ -410,23 +464,18 @@ impl Encoding<'_> {
                     item.document.made_by = Some(generation.clone());
                 }
             }
-            return Ok(());
-        }
-    }
-
-    fn refuse(&self, error: IngestError, report: &mut IngestReport) -> Result<()> {
-        match self.settings.bad_line {
-            BadLine::Skip => {
-                report.refuse(error.to_string());
-                Ok(())
-            }
-            BadLine::Fail => Err(error.into()),
+            return Ok(fatal);
         }
     }
 }
 
 /// The committing stage.
-fn commit(settings: &Settings, encoded: Receiver<Batch>, telling: &Telling<'_>) -> Result<IngestReport> {
+fn commit(
+    settings: &Settings,
+    encoded: Receiver<Batch>,
+    cursors: &Mutex<Cursors>,
+    telling: &Telling<'_>,
+) -> Result<IngestReport> {
     let mut report = IngestReport::default();
     let collection = &settings.collection;
     // What this run may have encoded by: a stranger's vectors are refused as always.
@@ -436,12 +485,16 @@ fn commit(settings: &Settings, encoded: Receiver<Batch>, telling: &Telling<'_>) 
         earlier.insert(current.clone());
         let mut transaction = collection.database.begin();
         let mut refused = None;
+        let (mut stored, mut brought_vectors) = (0, 0);
         for operation in batch.operations {
             match operation {
                 Operation::Delete(id) => transaction.delete(collection, id)?,
                 Operation::Put(item) => {
+                    let source = item.source().to_owned();
                     let Item {
                         mut document,
+                        brought_vectors: brought,
+                        is_line,
                         file,
                         line,
                     } = *item;
@@ -453,28 +506,33 @@ fn commit(settings: &Settings, encoded: Receiver<Batch>, telling: &Telling<'_>) 
                         document.made_by = None;
                     }
                     if let Err(why) = transaction.upsert(collection, document) {
-                        let error = IngestError::Refused {
+                        let why = why.to_string();
+                        let one = Refused {
+                            source,
+                            is_line,
                             file,
                             line,
-                            why: why.to_string(),
+                            why,
                         };
-                        match settings.bad_line {
-                            BadLine::Skip => report.refuse(error.to_string()),
-                            BadLine::Fail => {
-                                refused = Some(error);
-                                break;
-                            }
+                        refused = settings.refuse(one, cursors, &mut report);
+                        if refused.is_some() {
+                            break;
                         }
+                        continue;
                     }
+                    stored += 1;
+                    brought_vectors += u64::from(brought);
                 }
             }
         }
         if !transaction.is_empty() {
             transaction.commit()?;
             report.commits += 1;
+            report.stored += stored;
+            report.brought_vectors += brought_vectors;
         }
         if let Some(error) = refused {
-            return Err(error.into());
+            return Err(error);
         }
         telling.tell(|figures| {
             figures.bytes_done += batch.bytes;

@@ -1,5 +1,6 @@
 //! The reading stage of an ingestion: from sources to batches of documents, compared with what is stored.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,8 @@ pub(super) struct Reading<'a> {
     has_encoder: bool,
     known: Option<Known>,
     cursors: &'a Mutex<Cursors>,
+    /// Sources that this run has come to.
+    met: HashSet<String>,
     out: Sender<Batch>,
     batch: Batch,
     batch_bytes: usize,
@@ -57,6 +60,7 @@ impl<'a> Reading<'a> {
             settings,
             known: None,
             cursors,
+            met: HashSet::new(),
             out,
             batch: Batch::default(),
             batch_bytes: 0,
@@ -93,7 +97,7 @@ impl<'a> Reading<'a> {
                     JsonLines::from_reader(&name, reader, Compression::None, self.settings.fields.clone());
                 self.report.files += 1;
                 // A stream has no place to be gone from, so what it had before stays.
-                self.lines(lines, &name, &name, None).map(|_| ())
+                self.lines(lines, &name, &name, (None, None)).map(|_| ())
             }
         }
     }
@@ -113,7 +117,14 @@ impl<'a> Reading<'a> {
                     } else {
                         real.clone()
                     };
-                    self.file(&file, &source.to_string_lossy())?;
+                    let source = source.to_string_lossy();
+                    match self.met.insert(source.to_string()) {
+                        true => self.file(&file, &source, is_folder)?,
+                        false => self.report.skip(Skip {
+                            path: file.path,
+                            reason: SkipReason::ReadAlready,
+                        }),
+                    }
                 }
             }
         }
@@ -131,7 +142,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn file(&mut self, file: &SourceFile, source: &str) -> std::result::Result<(), Ended> {
+    fn file(&mut self, file: &SourceFile, source: &str, in_folder: bool) -> std::result::Result<(), Ended> {
         let about = file.path.metadata().ok();
         let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
         let unchanged = about
@@ -147,7 +158,7 @@ impl<'a> Reading<'a> {
             return self.send_if_full();
         }
         let before = (self.report.documents, self.troubles());
-        self.read_file(file, source)?;
+        self.read_file(file, source, in_folder)?;
         if let Some(about) = about
             && self.troubles() == before.1
         {
@@ -162,7 +173,12 @@ impl<'a> Reading<'a> {
         (self.report.refused, self.report.skipped)
     }
 
-    fn read_file(&mut self, file: &SourceFile, source: &str) -> std::result::Result<(), Ended> {
+    fn read_file(
+        &mut self,
+        file: &SourceFile,
+        source: &str,
+        in_folder: bool,
+    ) -> std::result::Result<(), Ended> {
         if file.kind != SourceKind::JsonLines {
             return self.text(file, source);
         }
@@ -186,9 +202,11 @@ impl<'a> Reading<'a> {
             read: Arc::clone(&read),
         };
         let fields = self.settings.fields.clone();
-        let lines = JsonLines::from_reader(&file.name, counted, Compression::of(&file.path), fields);
+        let name = file.path.display().to_string();
+        let lines = JsonLines::from_reader(&name, counted, Compression::of(&file.path), fields);
         self.report.files += 1;
-        let all_good = self.lines(lines, &file.name, source, Some(&read))?;
+        let folders = in_folder.then_some(file.path.as_path());
+        let all_good = self.lines(lines, &name, source, (Some(&read), folders))?;
         // A line that cannot be read may be a document that was good before: nothing is taken for gone then.
         if all_good {
             self.remove_vanished(source)?;
@@ -196,12 +214,14 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
+    /// Reads lines, with a count of the bytes they come from and the path of a folder's file, if they have them.
+    /// Gives whether all were good.
     fn lines(
         &mut self,
         lines: JsonLines,
         name: &str,
         source: &str,
-        read: Option<&AtomicU64>,
+        (read, folders): (Option<&AtomicU64>, Option<&Path>),
     ) -> std::result::Result<bool, Ended> {
         let mut all_good = true;
         let mut told = 0;
@@ -215,7 +235,7 @@ impl<'a> Reading<'a> {
             let problem = match item {
                 Ok(record) => {
                     let line = record.line;
-                    match self.record(record, name, source)? {
+                    match self.record(record, (name, true), source)? {
                         None => continue,
                         Some(problem) => IngestError::Line {
                             file: name.to_owned(),
@@ -227,6 +247,14 @@ impl<'a> Reading<'a> {
                 Err(error) => error,
             };
             all_good = false;
+            // A file that ends in damage is passed over like any other of its folder that cannot be read.
+            if let Some(path) = folders
+                && let Some(reason) = unreadable(&problem)
+            {
+                let path = path.to_owned();
+                self.report.skip(Skip { path, reason });
+                continue;
+            }
             match self.settings.bad_line {
                 BadLine::Skip => self.report.refuse(problem.to_string()),
                 BadLine::Fail => {
@@ -264,6 +292,7 @@ impl<'a> Reading<'a> {
             return Ok(());
         }
         self.report.files += 1;
+        let shown = file.path.display().to_string();
         for (part, Passage { title, range }) in passages.into_iter().enumerate() {
             self.stop_if_asked()?;
             let record = Record {
@@ -275,11 +304,11 @@ impl<'a> Reading<'a> {
                 vectors: None,
                 made_by: None,
             };
-            if let Some(problem) = self.record(record, &file.name, source)? {
+            if let Some(problem) = self.record(record, (&shown, false), source)? {
                 let line = part as u64 + 1;
                 self.report.refuse(
                     IngestError::Line {
-                        file: file.name.clone(),
+                        file: shown.clone(),
                         line,
                         problem,
                     }
@@ -295,7 +324,7 @@ impl<'a> Reading<'a> {
     fn record(
         &mut self,
         record: Record,
-        name: &str,
+        (name, is_line): (&str, bool),
         source: &str,
     ) -> std::result::Result<Option<LineProblem>, Ended> {
         let blank = record.text.as_deref().is_none_or(|text| text.trim().is_empty());
@@ -325,7 +354,7 @@ impl<'a> Reading<'a> {
         self.report.documents += 1;
         self.batch.documents += 1;
         self.report.moved += u64::from(moved.is_some());
-        self.report.brought_vectors += u64::from(moved.is_none() && record.vectors.is_some());
+        let brought_vectors = moved.is_none() && record.vectors.is_some();
         let Record {
             line,
             id,
@@ -365,6 +394,8 @@ impl<'a> Reading<'a> {
         }
         let item = Item {
             document,
+            brought_vectors,
+            is_line,
             file: name.to_owned(),
             line,
         };
@@ -425,6 +456,23 @@ impl<'a> Reading<'a> {
         self.out
             .send(std::mem::take(&mut self.batch))
             .map_err(|_| Ended::Stopped)
+    }
+}
+
+/// Why a whole file cannot be read; `None` if it is one of its lines.
+fn unreadable(problem: &IngestError) -> Option<SkipReason> {
+    match problem {
+        IngestError::Compressed {
+            line, format, source, ..
+        } => Some(SkipReason::Damaged {
+            line: *line,
+            format: *format,
+            why: source.to_string(),
+        }),
+        IngestError::Io { source, .. } => Some(SkipReason::Unreadable {
+            why: source.to_string(),
+        }),
+        _ => None,
     }
 }
 

@@ -31,8 +31,11 @@ pub struct IngestReport {
     pub documents: u64,
     /// Documents whose text was encoded.
     pub encoded: u64,
-    /// Documents that brought their vectors.
+    /// Documents committed with vectors that they brought.
     pub brought_vectors: u64,
+    /// Documents committed: encoded, moved, or with vectors of their own. The others that were read are unchanged
+    /// or refused, or the run ended before their turn.
+    pub stored: u64,
     /// Documents that were there already, the same in all.
     pub unchanged: u64,
     /// Documents that were written again, with the vectors they had: their text stood elsewhere before.
@@ -93,6 +96,7 @@ impl IngestReport {
         self.documents += other.documents;
         self.encoded += other.encoded;
         self.brought_vectors += other.brought_vectors;
+        self.stored += other.stored;
         self.unchanged += other.unchanged;
         self.moved += other.moved;
         self.removed += other.removed;

@@ -23,7 +23,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The disk or the quota is full. Nothing acknowledged is lost; free space, then open again.
-    #[error("no space left to {action} {}: free some space and open the database again ({source})", path.display())]
+    #[error("no space left to {action} {}: free some space, 2 MiB at least for a log, and open the database again ({source})", path.display())]
     NoSpace {
         /// What was tried.
         action: &'static str,

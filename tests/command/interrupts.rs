@@ -38,6 +38,7 @@ fn ctrl_c_ends_it_within_a_second_and_the_next_run_goes_on() {
     let ran = interrupted(child);
     feeder.join().unwrap();
     assert_eq!(ran.code, Some(3), "{} {}", ran.out, ran.err);
+    assert!(!ran.out.contains("all was there"), "{}", ran.out);
     assert!(ran.err.contains("stopped"), "{}", ran.err);
     place.run(&["verify", "db"]).ok();
 }

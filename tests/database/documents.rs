@@ -350,3 +350,52 @@ fn pairs_are_committed_with_their_documents_and_go_with_their_collection() {
     assert_eq!(held.pairs().unwrap().len(), 2, "a snapshot stays what it is");
     assert!(db.verify().unwrap().is_sound());
 }
+
+#[test]
+fn metadata_past_the_limit_is_refused_as_it_is_added() {
+    let (_home, db) = database();
+    let c = plane(&db, "c", 1);
+    let mut tx = db.begin();
+    let with = |id: u64, bytes: usize| {
+        let metadata = json!({ "text": "\u{1}".repeat(bytes) });
+        Document::new(id).vector([1.0]).metadata(metadata)
+    };
+    // Six bytes of JSON each, as they are control characters.
+    let fits = (stratal::METADATA_BYTES_MAX - "{\"text\":\"\"}".len()) / 6;
+    let error = tx.upsert(&c, with(1, fits + 1)).unwrap_err();
+    assert!(matches!(error, Error::Metadata { .. }), "{error}");
+    assert!(tx.is_empty());
+    tx.upsert(&c, with(2, fits)).unwrap();
+    tx.commit().unwrap();
+    assert_eq!(c.count().unwrap(), 1);
+}
+
+#[test]
+fn pairs_are_no_documents_in_what_a_commit_tells() {
+    let (_home, db) = database();
+    let c = plane(&db, "c", 1);
+    let mut tx = db.begin();
+    tx.upsert(&c, Document::new(1u64).vector([1.0])).unwrap();
+    tx.pair(&c, "what is one?", 1u64).unwrap();
+    let committed = tx.commit().unwrap();
+    assert_eq!(
+        (committed.inserted, committed.replaced, committed.deleted),
+        (1, 0, 0)
+    );
+    let mut tx = db.begin();
+    tx.unpair(&c, "what is one?", 1u64).unwrap();
+    assert_eq!(tx.commit().unwrap().deleted, 0);
+    assert_eq!(c.snapshot().unwrap().pair_count(), 0);
+}
+
+#[test]
+fn options_at_their_ends_open_or_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("db");
+    let open = |options: stratal::DatabaseOptions| options.create(true).open(&path);
+    let forever = std::time::Duration::MAX;
+    drop(open(Database::options().lock_wait(forever)).unwrap());
+    let error = open(Database::options().threads(usize::MAX)).err().unwrap();
+    assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    assert!(error.to_string().contains("4096"), "{error}");
+}

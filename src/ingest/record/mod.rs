@@ -14,7 +14,7 @@ use stratal_storage::Id;
 
 use self::values::ValueSeed;
 use self::vectors::LayersSeed;
-use super::error::LineProblem;
+use super::error::{IngestError, LineProblem};
 
 /// Which fields of a JSON object are what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,32 @@ pub struct FieldNames {
     pub vectors: String,
     /// The generation that made the vectors, as exports name it. Default `made_by`.
     pub made_by: String,
+}
+
+impl FieldNames {
+    /// Whether each field has a name of its own.
+    ///
+    /// # Errors
+    /// [`IngestError::FieldTwice`].
+    pub fn check(&self) -> Result<(), IngestError> {
+        let names = [
+            &self.id,
+            &self.title,
+            &self.text,
+            &self.metadata,
+            &self.vector,
+            &self.vectors,
+            &self.made_by,
+        ];
+        for (place, name) in names.iter().enumerate() {
+            if names[..place].contains(name) {
+                return Err(IngestError::FieldTwice {
+                    name: name.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for FieldNames {

@@ -74,9 +74,11 @@ enum Step {
 #[derive(Debug, Default)]
 pub struct Batch {
     steps: Vec<Step>,
+    /// Collections whose documents are none to the user.
+    uncounted: HashSet<u32>,
 }
 
-/// What a commit did.
+/// What a commit did, collections that are not counted ([`Batch::leave_uncounted`]) apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// The commit's sequence number; the version of every document it put.
@@ -123,6 +125,12 @@ impl Batch {
                 vectors,
             },
         );
+    }
+
+    /// Leaves what happens in a collection out of the figures of [`Committed`]: for one that holds what goes with
+    /// the documents of another.
+    pub fn leave_uncounted(&mut self, collection: u32) {
+        self.uncounted.insert(collection);
     }
 
     /// Deletes a document; one that is not there is no error unless a version is expected.
@@ -247,6 +255,9 @@ pub(crate) fn resolve(batch: Batch, state: &DatabaseState, seq: u64) -> Result<D
         }
         if touched.change.is_some() {
             replaced.extend(touched.at);
+        }
+        if batch.uncounted.contains(collection) {
+            continue;
         }
         match (touched.before, touched.now) {
             (None, Some(_)) => committed.inserted += 1,

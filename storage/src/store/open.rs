@@ -162,14 +162,15 @@ fn existing_ancestor<'a>(vfs: &dyn Vfs, path: &'a Path) -> &'a Path {
 
 fn lock(vfs: &dyn Vfs, folder: &Folder, wait: Duration) -> Result<Box<dyn LockGuard>> {
     let path = folder.lock();
-    let deadline = Instant::now() + wait;
+    // None for a wait that ends past all times.
+    let deadline = Instant::now().checked_add(wait);
     loop {
         match vfs
             .try_lock(&path)
             .map_err(|error| Error::io("lock", &path, error))?
         {
             LockAttempt::Held(guard) => return Ok(guard),
-            LockAttempt::Busy(pid) if Instant::now() >= deadline => {
+            LockAttempt::Busy(pid) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                 return Err(Error::Locked {
                     path: folder.root.clone(),
                     pid,

@@ -1,98 +1,16 @@
-//! `export` and `import`.
+//! `import`.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
-use serde_json::json;
-
-use super::arguments::{Export, Import};
-use super::documents::{document_value, id_value};
-use super::output::{Output, bar, counted, note};
+use super::arguments::Import;
+use super::output::{Output, counted, note};
 use super::{Failure, Outcome, collection};
-use crate::ingest::{Compression, FieldNames, JsonLines, NpyElement, NpyReader, NpyWriter, Record};
-use crate::{Collection, CollectionSnapshot, Database, Document, Element, Id};
+use crate::ingest::{Compression, FieldNames, JsonLines, NpyReader, Record};
+use crate::{Collection, Database, Document, Id};
 
 /// Documents of one commit of an import.
 const BATCH: usize = 10_000;
-
-pub fn export(arguments: &Export, output: &mut Output) -> Outcome {
-    let db = Database::options()
-        .read_only(true)
-        .salvage(arguments.salvage)
-        .open(&arguments.database)?;
-    for left_out in &db.opened().damaged {
-        note(&format!("left out: {left_out}"));
-    }
-    let target = collection(&db, arguments.collection.as_deref())?;
-    let snapshot = target.snapshot()?;
-    let is_npy = arguments
-        .output
-        .extension()
-        .is_some_and(|extension| extension == "npy");
-    if is_npy {
-        return export_npy(&target, &snapshot, &arguments.output);
-    }
-    let generation = target.generation();
-    let made_by = (!arguments.no_vectors).then_some(generation.as_str());
-    if arguments.output == Path::new("-") {
-        for document in snapshot.iter() {
-            output.json(&document_value(&document?, made_by)?)?;
-        }
-        return Ok(());
-    }
-    let path = &arguments.output;
-    let failed = |error| Failure::io("write", path, error);
-    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-    let progress = bar("{bar:30} {pos}/{len} documents", snapshot.count());
-    for document in snapshot.iter() {
-        writeln!(file, "{}", document_value(&document?, made_by)?).map_err(failed)?;
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    file.into_inner()
-        .map_err(|error| failed(error.into_error()))?
-        .sync_all()
-        .map_err(failed)?;
-    note(&format!(
-        "{} written to {}",
-        counted(snapshot.count(), "document", "documents"),
-        path.display()
-    ));
-    Ok(())
-}
-
-/// Where the ids of a `.npy` file's rows are.
-fn ids_path(npy: &Path) -> PathBuf {
-    npy.with_extension("ids.jsonl")
-}
-
-fn export_npy(target: &Collection, snapshot: &CollectionSnapshot, path: &Path) -> Outcome {
-    let element = match target.element() {
-        Element::F16 => NpyElement::F16,
-        _ => NpyElement::F32,
-    };
-    let layers = target.layers().len();
-    let mut array = NpyWriter::create(path, layers, target.dimension(), element)?;
-    let ids = ids_path(path);
-    let failed = |error| Failure::io("write", &ids, error);
-    let mut lines = BufWriter::new(File::create(&ids).map_err(failed)?);
-    for document in snapshot.iter() {
-        let document = document?;
-        let vectors = document.layer_vectors()?;
-        array.push(vectors.iter().map(Vec::as_slice))?;
-        writeln!(lines, "{}", json!({ "id": id_value(document.id()) })).map_err(failed)?;
-    }
-    array.finish()?;
-    lines.flush().map_err(failed)?;
-    note(&format!(
-        "{} in {}, their ids in {}",
-        counted(snapshot.count(), "row", "rows"),
-        path.display(),
-        ids.display()
-    ));
-    Ok(())
-}
 
 pub fn import(arguments: &Import, output: &mut Output) -> Outcome {
     let db = Database::open(&arguments.database)?;
