@@ -200,7 +200,9 @@ def words(text: str) -> str:
 
 
 def row(figures: dict) -> dict:
-    return {"top_1_5_20_100": [round(100 * share, 2) for share in figures["top"]], "mrr_10": round(figures["mrr_10"], 4)}
+    # Deeper than was looked there is no figure.
+    top = [None if share is None else round(100 * share, 2) for share in figures["top"]]
+    return {"top_1_5_20_100": top, "mrr_10": round(figures["mrr_10"], 4)}
 
 
 def top_5(rows: dict) -> float:
