@@ -466,7 +466,7 @@ fn unreadable(problem: &IngestError) -> Option<SkipReason> {
             line, format, source, ..
         } => Some(SkipReason::Damaged {
             line: *line,
-            format: *format,
+            format,
             why: source.to_string(),
         }),
         IngestError::Io { source, .. } => Some(SkipReason::Unreadable {
