@@ -265,7 +265,7 @@ fn documents_of_several_vectors_are_found_by_the_best_and_once() {
     let bytes = Bytes::of(&built(&plane, &GraphOptions::new()));
     let sections = bytes.sections();
     let graph = Graph::open(&sections).unwrap();
-    let two = [plane[0].clone(), plane[0].clone()];
+    let two = [plane[0], plane[0]];
     let search = GraphSearch::new(1, 1);
     let refused = graph.search(&sections, &two, &[1.0; 24], &search, &mut Walk::new());
     assert!(
@@ -282,7 +282,7 @@ fn damaged_bytes_are_refused_or_harmless() {
     let planes = [Plane::from_f32(&values, dimension).unwrap()];
     let one = built(&planes, &GraphOptions::new());
     let other = Numbers(7).vectors(rows * dimension);
-    let both = [planes[0].clone(), Plane::from_f32(&other, dimension).unwrap()];
+    let both = [planes[0], Plane::from_f32(&other, dimension).unwrap()];
     let two = built(&both, &GraphOptions::new());
     let mut numbers = Numbers(6);
     let mut walk = Walk::new();

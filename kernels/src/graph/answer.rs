@@ -269,6 +269,7 @@ unsafe fn answer<L: Lanes>(
         answer.live += walk.gather(ask, links, (best.floor() / per_score) as f32);
         // SAFETY: as above.
         unsafe { walk.refine::<L>(links) };
+        // SAFETY: as above.
         unsafe { walk.score::<L, _>(ask, links, query, per_score, &mut best) };
     }
     let candidate = |(score, row)| Candidate { row, score };
