@@ -178,3 +178,30 @@ pub(super) fn stopped(error: stratal_kernels::Error) -> Error {
         other => other.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(points: &[(u32, u32, f32)]) -> Curve {
+        let points = points.iter();
+        let point = |&(k, width, recall)| Point { k, width, recall };
+        Curve {
+            points: points.map(point).collect(),
+        }
+    }
+
+    #[test]
+    fn a_width_is_read_off_the_curve_and_never_less_than_real_questions_needed() {
+        let hard = curve(&[(10, 100, 0.5), (10, 200, 0.75), (100, 400, 0.5), (100, 800, 0.75)]);
+        assert_eq!(hard.width(0.625, 10), Some(150), "between two points");
+        assert_eq!(hard.width(0.75, 20), Some(267), "between ten hits and a hundred");
+        assert_eq!(hard.width(0.95, 10), None, "nothing that was tried reaches it");
+        let easy = curve(&[(10, 10, 0.999)]);
+        assert_eq!(easy.width(0.95, 10), Some(10 + 40));
+        assert_eq!(easy.width(0.5, 10), Some(10 + 4));
+        // The measured width grows with the hits that are asked for, and is more here.
+        let wide = curve(&[(10, 200, 0.999)]);
+        assert_eq!(wide.width(0.95, 30), Some(600));
+    }
+}
