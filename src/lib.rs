@@ -63,6 +63,8 @@ mod derived;
 mod device;
 mod document;
 #[cfg(feature = "encoder")]
+mod durable;
+#[cfg(feature = "encoder")]
 pub mod encoder;
 mod error;
 #[cfg(feature = "encoder")]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::durable::sync_folder;
 use crate::schema::MadeBy;
 use crate::{Encoder, Error, Result};
 
@@ -164,8 +165,4 @@ fn sync_all(folder: &std::path::Path) -> std::io::Result<()> {
         }
     }
     sync_folder(folder)
-}
-
-fn sync_folder(folder: &std::path::Path) -> std::io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
 }

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Failure, Outcome};
+use crate::durable::sync_folder;
 
 /// A file on its way to a name.
 pub struct Replacement {
@@ -64,7 +65,7 @@ impl Replacement {
             file.get_ref().sync_all()?;
             std::fs::rename(&beside.unfinished, &beside.target)?;
             beside.placed = true;
-            sync_folder_of(&beside.target)
+            beside.target.parent().map_or(Ok(()), sync_folder)
         };
         finish().map_err(|error| Failure::io("write", &self.path, error))
     }
@@ -104,13 +105,6 @@ fn unfinished(target: &Path) -> io::Result<(File, PathBuf)> {
         _ => {}
     }
     Ok((File::create_new(&path)?, path))
-}
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
-        _ => Ok(()),
-    }
 }
 
 /// Where a file is, or would be, links followed.

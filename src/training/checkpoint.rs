@@ -83,10 +83,7 @@ pub(crate) fn write(folder: &Path, header: &Header, arrays: &[&[f32]]) -> Result
     };
     whole().map_err(failed)?;
     std::fs::rename(&aside, &target).map_err(TrainingError::io("rename", &aside))?;
-    if cfg!(unix) {
-        let open = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-        open.map_err(TrainingError::io("sync", folder))?;
-    }
+    crate::durable::sync_folder(folder).map_err(TrainingError::io("sync", folder))?;
     for old in list(folder)?.iter().skip(KEPT) {
         std::fs::remove_file(old).map_err(TrainingError::io("remove", old))?;
     }

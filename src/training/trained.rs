@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::TrainingError;
 use super::trainer::Report;
+use crate::durable;
 use crate::encoder::folder::{LayerMix, TRAINED, Trained as TrainedFile};
-use crate::encoder::model::{sync_folders, write_durably};
 use crate::encoder::weights::serialize;
 use crate::encoder::{Encoder, LateInteraction, ModelError, Pooling, Weights};
 
@@ -50,7 +50,7 @@ impl Trained {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).map_err(TrainingError::io("create", parent))?;
             }
-            write_durably(&path, bytes).map_err(TrainingError::io("write", path))?;
+            durable::write(&path, bytes).map_err(TrainingError::io("write", path))?;
             files.push(name);
             Ok(())
         };
@@ -96,7 +96,7 @@ impl Trained {
         let trained = serde_json::to_vec_pretty(&trained)
             .map_err(|error| TrainingError::io("write", folder.join(TRAINED))(error.into()))?;
         put(TRAINED.into(), &trained)?;
-        sync_folders(folder, &files).map_err(TrainingError::io("sync", folder))?;
+        durable::sync_folders(folder, &files).map_err(TrainingError::io("sync", folder))?;
         Ok(Encoder::from_folder(folder)?)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Encoder;
+use crate::durable;
 use crate::encoder::ModelError;
 
 impl Encoder {
@@ -58,32 +59,8 @@ impl Encoder {
             if let Some(parent) = to.parent() {
                 std::fs::create_dir_all(parent).map_err(io(parent))?;
             }
-            write_durably(&to, &bytes).map_err(io(&to))?;
+            durable::write(&to, &bytes).map_err(io(&to))?;
         }
-        sync_folders(folder, &self.model.files).map_err(io(folder))
+        durable::sync_folders(folder, &self.model.files).map_err(io(folder))
     }
-}
-
-pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut out = std::fs::File::create(file)?;
-    out.write_all(bytes)?;
-    out.sync_all()
-}
-
-/// Makes the names of the files durable, not only their contents.
-pub(crate) fn sync_folders(folder: &Path, files: &[PathBuf]) -> std::io::Result<()> {
-    let mut folders: Vec<PathBuf> = files
-        .iter()
-        .filter_map(|file| folder.join(file).parent().map(Path::to_path_buf))
-        .collect();
-    folders.push(folder.to_path_buf());
-    folders.sort();
-    folders.dedup();
-    if cfg!(unix) {
-        for folder in folders {
-            std::fs::File::open(folder)?.sync_all()?;
-        }
-    }
-    Ok(())
 }

@@ -3,8 +3,6 @@
 mod copies;
 mod encoding;
 
-pub(crate) use copies::{sync_folders, write_durably};
-
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
