@@ -31,7 +31,7 @@ pub(super) struct Points {
 }
 
 /// How far codes of both halves can be off, in all vectors.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Doubt {
     /// No vector is further from what its code stands for, over its shell's norm.
     pub distance: f32,
