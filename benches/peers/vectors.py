@@ -4,7 +4,8 @@
     python3 benches/peers/vectors.py [NAME ...]
 
 Files land in the folder named by STRATAL_VECTORS, by default ~/.cache/stratal/vectors; one that
-is there is not made again, and a file with its final name is whole. Some 35 CPU-minutes for all.
+is there is not made again, and a file with its final name is whole. Some 35 CPU-minutes for all, about
+three times as many where the processor has no bf16.
 
 queries_10k, queries_1k   real questions of qa (train, dev, test); the thousand are the first ones
 real_100k                 100,000 different sentences of the passages, mean-pooled, normalised
