@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use stratal::{Collection, Database, Document, Element, Error, Hit};
+use stratal::{Collection, Database, Document, Element, Error, Hit, SearchPath};
 
 use crate::numbers::Numbers;
 
@@ -178,8 +178,14 @@ fn a_document_of_several_layers_is_one_hit() {
                 .layers(layers.clone())
                 .fields([])
         };
-        let reached = recall(&ask().effort(100).run().unwrap(), &ask().run().unwrap());
-        assert!(reached >= 0.9, "{layers:?}: {reached}");
+        let (found, explanation) = ask().effort(100).explain().unwrap();
+        assert_eq!(found, ask().run().unwrap(), "{layers:?}");
+        assert!(
+            explanation
+                .parts
+                .iter()
+                .all(|part| part.path != SearchPath::Graph)
+        );
     }
 }
 
