@@ -415,9 +415,9 @@ fn refusals_are_answered_on_the_cpu() {
 #[test]
 fn parts_stay_within_the_budget_by_use() {
     let cases: Vec<Case> = (0..3)
-        .map(|seed| Case::new(seed, 256, 32, 1, Element::F16, Kind::Spread))
+        .map(|seed| Case::new(seed, 512, 32, 1, Element::F16, Kind::Spread))
         .collect();
-    let of_one = 256 * 64 * 2; // rows are padded to 64 components
+    let of_one = 512 * 64 * 2; // rows are padded to 64 components
     let searcher = Searcher::new(client(), 2 * of_one);
     let brought = |key: usize| {
         let case = &cases[key];

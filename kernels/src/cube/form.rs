@@ -3,9 +3,10 @@
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-use rayon::slice::ParallelSliceMut;
+use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::bound::{Documents, Query, SLACK, exponent_to_one, power};
+use super::product::order;
 use crate::dispatch::Kernels;
 use crate::{Element, Plane};
 
@@ -209,7 +210,8 @@ fn round(
     }
 }
 
-/// A batch of queries for the tile kernel, `[padded][width]` of `format`; or for the row kernel, of f32.
+/// A batch of queries for the tile kernel, `[padded][width]` of `format` with components in [`order`]; or for the row
+/// kernel, of f32 as they come.
 pub(crate) struct Queries {
     pub bytes: Vec<u8>,
     pub known: Vec<Query>,
@@ -227,15 +229,11 @@ pub(crate) fn queries(
 ) -> Queries {
     let size = if format.is_some() { 2 } else { 4 };
     let mut bytes = vec![0u8; padded * width * size];
-    let (mut known, mut exponents) = (Vec::new(), Vec::new());
-    let (mut scaled, mut rounded) = (vec![0.0; dimension], vec![0.0; dimension]);
-    let mut bits = vec![0u16; dimension];
-    for (query, out) in queries
-        .chunks_exact(dimension)
-        .zip(bytes.chunks_exact_mut(width * size))
-    {
+    let of_query = |(query, out): (&[f32], &mut [u8])| {
+        let (mut scaled, mut rounded) = (vec![0.0; dimension], vec![0.0; dimension]);
+        let mut bits = vec![0u16; dimension];
         let exponent = exponent_to_one(query.iter().fold(0.0, |a: f32, x| a.max(x.abs())));
-        let of_query = round(
+        let known = round(
             query,
             power(exponent),
             format,
@@ -243,14 +241,30 @@ pub(crate) fn queries(
             &mut bits,
             &mut rounded,
         );
-        let form: &[u8] = match format {
-            Some(_) => bytemuck::cast_slice(&bits),
-            None => bytemuck::cast_slice(&rounded),
-        };
-        out[..form.len()].copy_from_slice(form);
-        known.push(of_query);
-        exponents.push(exponent);
-    }
+        match format {
+            Some(_) => {
+                for (at, out) in out.chunks_exact_mut(2).enumerate() {
+                    let bits = bits.get(order(at)).copied().unwrap_or(0);
+                    out.copy_from_slice(&bits.to_le_bytes());
+                }
+            }
+            None => out[..dimension * 4].copy_from_slice(bytemuck::cast_slice(&rounded)),
+        }
+        (known, exponent)
+    };
+    let (known, exponents) = if rayon::current_thread_index().is_some() {
+        queries
+            .par_chunks_exact(dimension)
+            .zip(bytes.par_chunks_exact_mut(width * size))
+            .map(of_query)
+            .unzip()
+    } else {
+        queries
+            .chunks_exact(dimension)
+            .zip(bytes.chunks_exact_mut(width * size))
+            .map(of_query)
+            .unzip()
+    };
     Queries {
         bytes,
         known,

@@ -11,6 +11,8 @@ pub(crate) const FEW: usize = 8;
 pub(crate) struct Ability {
     /// Units that execute together.
     pub plane: usize,
+    /// Cubes that the device runs at once.
+    pub cubes: usize,
     /// Units of a cube that selects.
     pub units: usize,
     /// m16n8k16 products of f16 and bf16, and `ldmatrix`.
@@ -29,12 +31,12 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
-    pub fn choose(count: usize, masked: bool, ability: &Ability) -> Kernel {
+    pub fn choose(count: usize, width: usize, masked: bool, ability: &Ability) -> Kernel {
         if count <= FEW && !ability.tiles_only {
             return Kernel::Rows(RowShape::new(ability.plane, count.next_power_of_two(), masked));
         }
         Kernel::Tiles(if ability.tensor {
-            Shape::tensor(count, masked)
+            Shape::tensor(count, width, masked)
         } else {
             Shape::plain(ability.plane, masked)
         })
@@ -44,6 +46,14 @@ impl Kernel {
         match self {
             Kernel::Tiles(shape) => shape.documents(),
             Kernel::Rows(shape) => shape.documents,
+        }
+    }
+
+    /// How often a document can be among a query's candidates, of a search of so many layers.
+    pub fn entries(self, layers: usize) -> usize {
+        match self {
+            Kernel::Tiles(_) => layers,
+            Kernel::Rows(_) => 1,
         }
     }
 

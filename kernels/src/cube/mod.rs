@@ -2,12 +2,13 @@
 //! [`max_inner_product`] gives, to the last bit and tie.
 //!
 //! A [`Searcher`] keeps parts (a segment's planes, all layers) on its device, in f16 or bf16, within a
-//! memory budget. A batch of queries is scored there: tiles of queries × documents on tensor cores, the
-//! maximum over layers in registers, and only what reaches a query's threshold is ever written, so that no
+//! memory budget. A batch of queries is scored there: tiles of queries × documents on tensor cores, and
+//! of every layer only what reaches a query's threshold is ever written, so that no
 //! matrix of scores exists. Few queries take a kernel of their own that is bound by memory. The threshold
 //! is the k-th best score so far less a rigorous bound on the error of half-precision scores (the module
 //! `bound` holds the proof), so every document of the true answer is among the candidates; their f64
-//! scores are then computed on the CPU from the stored values. Where more candidates come than there is
+//! scores are then computed from the stored values: on the device where it holds them as they are (f16, bf16,
+//! int8), else on the CPU. Where more candidates come than there is
 //! room for (as with thousands of equal scores), that query is searched on the CPU.
 //!
 //! The kernels are written once. They run on CUDA devices (feature `cuda`) and, in the tests, on CubeCL's
@@ -30,6 +31,7 @@ use crate::{Candidate, Error, Options, Plane, TopK, max_inner_product};
 mod bound;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod exact;
 mod form;
 mod kernel;
 mod launch;
@@ -46,7 +48,7 @@ mod tiles;
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_device;
 use kernel::Ability;
-use launch::{Ask, MOST_CANDIDATES};
+use launch::{Ask, MOST_CANDIDATES, Rows};
 pub use resident::Refusal;
 use resident::Residents;
 use shape::SHARED_BYTES;
@@ -56,7 +58,7 @@ const BATCH: usize = 1024;
 /// The bytes of a batch's queries, at most.
 const BATCH_BYTES: usize = 256 << 20;
 /// The bytes of one buffer of documents.
-const BLOCK_BYTES: usize = 1 << 30;
+const BLOCK_BYTES: usize = 4 << 30;
 
 /// A device that searches parts.
 ///
@@ -117,8 +119,10 @@ impl Searcher {
             && (plane == 1 || features.plane.is_superset(PlaneFeature::Ops | PlaneFeature::Sync))
             && plane <= 32;
         let plane = if whole_planes { plane } else { 1 };
+        let processors = properties.hardware.num_streaming_multiprocessors;
         let ability = Ability {
             plane,
+            cubes: processors.unwrap_or(1).max(1) as usize,
             units: if plane == 1 { 2 } else { 256 },
             tensor: plane == 32
                 && multiplies(FloatKind::F16)
@@ -193,7 +197,7 @@ impl Searcher {
         let count = check_queries(queries, dimension)?;
         let floors = check_options(options, count, rows)?;
         let chosen = choose(planes, layers)?;
-        let limit = MOST_CANDIDATES / 8;
+        let limit = MOST_CANDIDATES / 8 / layers.len();
         let mut found = Found {
             answers: Vec::new(),
             brought: 0,
@@ -218,7 +222,11 @@ impl Searcher {
             }
             Ok((candidates, brought)) => {
                 found.brought = brought;
-                found.scored = candidates.iter().flatten().map(|rows| rows.len() as u64).sum();
+                found.scored = candidates
+                    .iter()
+                    .flatten()
+                    .map(|rows| rows.numbers.len() as u64)
+                    .sum();
                 found.answers = rescore(queries, dimension, &chosen, &candidates, &floors, options);
                 let lost = (0..count)
                     .filter(|&query| candidates[query].is_none())
@@ -336,7 +344,7 @@ fn rescore(
     queries: &[f32],
     dimension: usize,
     planes: &[Plane],
-    candidates: &[Option<Vec<u32>>],
+    candidates: &[Option<Rows>],
     floors: &[f64],
     options: &Options,
 ) -> Vec<Vec<Candidate>> {
@@ -348,11 +356,24 @@ fn rescore(
     let of_query = |query: usize| {
         let asked = &queries[query * dimension..(query + 1) * dimension];
         let mut best = TopK::with_floor(options.k, floors[query], &order);
-        for &row in candidates[query].iter().flatten() {
-            let score = planes
+        let Some(rows) = &candidates[query] else {
+            return Vec::new();
+        };
+        let score_of = |row: u32| {
+            planes
                 .iter()
                 .map(|plane| kernels.exact(plane.element(), plane.row_bytes(row as usize), asked))
-                .fold(f64::NAN, f64::max);
+                .fold(f64::NAN, f64::max)
+        };
+        let mut places: Vec<usize> = (0..rows.numbers.len()).collect();
+        places.sort_unstable_by_key(|&at| rows.numbers[at]);
+        places.dedup_by_key(|at| rows.numbers[*at]);
+        for &at in &places {
+            let row = rows.numbers[at];
+            let score = match &rows.scores {
+                Some(scores) => scores[at],
+                None => score_of(row),
+            };
             best.push(score, row);
         }
         best.into_sorted()

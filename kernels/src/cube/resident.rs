@@ -10,7 +10,7 @@ use super::shape::WIDTH_MULTIPLE;
 use crate::Plane;
 
 /// Rows are padded to whole blocks of documents of every kernel.
-pub(crate) const ROW_MULTIPLE: usize = 256;
+pub(crate) const ROW_MULTIPLE: usize = 512;
 /// The most rows of a block: tile numbers are multiplied in 32 bits.
 const BLOCK_ROWS: usize = 1 << 20;
 
@@ -36,6 +36,13 @@ pub(crate) struct Resident {
     pub known: Documents,
     pub bytes: u64,
     used: u64,
+}
+
+impl Resident {
+    /// Whether what is multiplied is what is stored, but for a power of two.
+    pub fn is_exact(&self) -> bool {
+        self.known.residual == 0.0
+    }
 }
 
 /// Why a part cannot be searched on the device.

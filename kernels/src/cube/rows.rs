@@ -7,7 +7,7 @@
 use cubecl::prelude::*;
 
 use super::shape::RowShape;
-use super::tiles::{Region, append};
+use super::tiles::{Region, keep, passes};
 
 /// The same contract as [`score_tiles`](super::tiles::score_tiles), with `queries` as `[q][width]` vectors
 /// of f32 and at most `shape.queries` of them. Cubes: x over tiles of documents.
@@ -85,18 +85,19 @@ pub(crate) fn score_rows<E: Float>(
         #[unroll]
         for i in 0..scores_of_plane {
             if unit == comptime!(i % shape.plane) {
-                append(
+                let query = comptime!(i % shape.queries);
+                let here = (document + comptime!(i / shape.queries)) as u32;
+                if passes(
                     best[i],
-                    (document + comptime!(i / shape.queries)) as u32,
-                    comptime!(i % shape.queries),
+                    thresholds[query],
+                    here,
                     live,
-                    thresholds,
-                    counts,
-                    scores,
-                    numbers,
                     &region,
                     comptime!(shape.masked),
-                );
+                ) {
+                    let slot = counts[query].fetch_add(1u32);
+                    keep(best[i], here, query, slot, scores, numbers, &region);
+                }
             }
         }
     }

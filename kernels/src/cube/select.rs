@@ -2,11 +2,15 @@
 
 use cubecl::prelude::*;
 
-/// The counter of what is kept, behind 15 for each of eight digits.
-const KEPT: usize = 8 * 15;
+/// Digits of four bits that a score is looked at to: twenty bits tell numbers apart to 2⁻¹¹ of their size, below
+/// which a threshold lets no more pass than its margin does anyway.
+const DIGITS: usize = 5;
+/// The counter of what is kept, behind 16 for each digit.
+const KEPT: usize = DIGITS * 16;
 
-/// For each query (a cube each): if there are at least `k` candidates, raises its threshold to the k-th
-/// best score less its margin, and keeps the candidates that reach it, in place.
+/// For each query (a cube each): if there are at least `rank` candidates, raises its threshold to a little below the
+/// score of that rank less its margin, and keeps the candidates that reach it, in place. A document may be among them
+/// once for each layer, so `rank` is `k` times the layers: that many hold at least `k` documents.
 ///
 /// `margins` and the others are `[q]`. A count beyond `capacity` means that candidates were lost: the
 /// query is marked in `lost`, and what is left is still searched, so that the kernels stay simple.
@@ -18,10 +22,9 @@ pub(crate) fn keep_best(
     thresholds: &mut [f32],
     margins: &[f32],
     lost: &mut [u32],
-    k: u32,
+    rank: u32,
     capacity: u32,
     #[comptime] units: u32,
-    #[comptime] plane: u32,
 ) {
     let query = CUBE_POS_X as usize;
     let base = query * capacity as usize;
@@ -40,53 +43,33 @@ pub(crate) fn keep_best(
     }
     sync_cube();
 
-    if there >= k {
-        // The greatest key that at least k candidates reach, four bits at a time from the top. Units count by
-        // themselves and planes add up, so that few of them ask for the same counter.
+    if there >= rank {
+        // The greatest key of so many digits that at least `rank` candidates reach, digit by digit from the top: how
+        // many of those that agree so far have which next digit.
         let turns = there.div_ceil(units);
         let mut kth = 0u32;
-        for step in 0..8u32 {
+        let mut above = 0u32;
+        for step in 0..comptime!(DIGITS as u32) {
             let shift = 28u32 - 4u32 * step;
-            let mut reach = Array::<u32>::new(15usize);
-            #[unroll]
-            for trial in 0..15usize {
-                reach[trial] = 0u32;
-            }
-            // The same number of turns for all units: a sum over a plane needs them together.
             for turn in 0..turns {
                 let at = turn * units + UNIT_POS;
-                let key = key_of(scores[base + min(at, there - 1u32) as usize]);
-                // No trial is as low as zero.
-                let key = select(at < there, key, 0u32);
-                #[unroll]
-                for trial in 0..15usize {
-                    let low = kth | (comptime!(trial as u32 + 1) << shift);
-                    reach[trial] += select(key >= low, 1u32, 0u32);
-                }
-            }
-            if comptime!(plane > 1) {
-                sync_plane();
-            }
-            #[unroll]
-            for trial in 0..15usize {
-                let mut sum = reach[trial];
-                let mut speaks = true;
-                if comptime!(plane > 1) {
-                    sum = plane_sum(sum);
-                    speaks = UNIT_POS.is_multiple_of(plane);
-                }
-                if speaks && sum > 0 {
-                    counters[step as usize * 15 + trial].fetch_add(sum);
+                if at < there {
+                    let key = key_of(scores[base + at as usize]);
+                    // The digits before this one, and this one.
+                    let known = (key >> shift) >> 4u32;
+                    if known == (kth >> shift) >> 4u32 {
+                        counters[(step * 16u32 + ((key >> shift) & 15u32)) as usize].fetch_add(1u32);
+                    }
                 }
             }
             sync_cube();
-            // Fewer reach a greater trial: the number that k reach is the digit.
-            let mut digit = 0u32;
-            #[unroll]
-            for trial in 0..15usize {
-                if counters[step as usize * 15 + trial].load() >= k {
-                    digit += 1u32;
-                }
+            // From the top digit down, until `rank` are reached.
+            let mut digit = 15u32;
+            let mut reached = above + counters[(step * 16u32 + 15u32) as usize].load();
+            while reached < rank && digit > 0u32 {
+                above = reached;
+                digit -= 1u32;
+                reached += counters[(step * 16u32 + digit) as usize].load();
             }
             kth |= digit << shift;
         }
@@ -135,11 +118,24 @@ fn score_of(key: u32) -> f32 {
     f32::reinterpret(select(key >> 31u32 == 1u32, key ^ 0x8000_0000u32, !key))
 }
 
-/// Brings the numbers `[q][capacity]` close together: `[q][most]`, for the way to the host.
+/// Brings what is known of `queries` queries close together for the way to the host: their counts, who lost
+/// candidates, and of the numbers `[q][capacity]` the first `most` of each.
 #[cube(launch_unchecked)]
-pub(crate) fn pack(numbers: &[u32], packed: &mut [u32], capacity: u32, most: u32, total: u32) {
-    if ABSOLUTE_POS < total as usize {
-        let at = ABSOLUTE_POS as u32;
-        packed[ABSOLUTE_POS] = numbers[(at / most * capacity + at % most) as usize];
+pub(crate) fn pack_numbers(
+    counts: &[u32],
+    lost: &[u32],
+    numbers: &[u32],
+    packed: &mut [u32],
+    capacity: u32,
+    most: u32,
+    queries: u32,
+) {
+    let at = ABSOLUTE_POS as u32;
+    if at < queries * most {
+        packed[(2u32 * queries + at) as usize] = numbers[(at / most * capacity + at % most) as usize];
+    }
+    if at < queries {
+        packed[at as usize] = counts[at as usize];
+        packed[(queries + at) as usize] = lost[at as usize];
     }
 }

@@ -1,29 +1,33 @@
 //! How a kernel is cut: known when it is compiled, one set of numbers for each kind of device.
 
 /// The documents that the smallest tile of a product spans.
-pub(crate) const TILE_DOCUMENTS: usize = 16;
+pub(crate) const TILE_DOCUMENTS: usize = 8;
 /// The queries that it spans.
-pub(crate) const TILE_QUERIES: usize = 8;
-/// Rows on the device have a multiple of so many components: that of every slab.
-pub(crate) const WIDTH_MULTIPLE: usize = 64;
+pub(crate) const TILE_QUERIES: usize = 16;
+/// Components that are multiplied in one step: 64 bytes of a row, 16 of them for each of four units.
+pub(crate) const STEP: usize = 32;
+/// Rows on the device have a multiple of so many components: two steps.
+pub(crate) const WIDTH_MULTIPLE: usize = 2 * STEP;
 /// The shared memory that the tensor kernels take at most, in bytes: what every device of compute
 /// capability 8.0 or more offers.
 pub(crate) const SHARED_BYTES: usize = 99 * 1024;
 /// The components of one 16-byte load.
 pub(crate) const LANES: usize = 8;
+/// 16-byte vectors of a step.
+pub(crate) const STEP_VECTORS: usize = STEP / LANES;
 
-/// The shape of the tile kernel: a cube of `document_planes × query_planes` planes scores a block of
-/// documents against a block of queries, a plane `document_tiles × query_tiles` tiles of it.
+/// The shape of the tile kernel: a cube holds a block of queries in shared memory, and each of its planes scores
+/// `document_tiles` tiles of documents against all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
     /// Units that execute together.
     pub plane: usize,
-    pub document_planes: usize,
-    pub query_planes: usize,
+    pub planes: usize,
     pub document_tiles: usize,
     pub query_tiles: usize,
-    /// The components that are brought to shared memory at a time: a multiple of 16.
-    pub slab: usize,
+    /// Components of the queries that are held at a time: a multiple of [`WIDTH_MULTIPLE`]. Rows that are longer bring
+    /// them again for each part.
+    pub depth: usize,
     /// Multiply on the tensor cores; otherwise by the plain twin of the same function.
     pub tensor: bool,
     /// Look at the mask of live documents.
@@ -31,22 +35,20 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// The block of a device with planes of 32 units and tensor cores, for this many queries.
+    /// The block of a device with planes of 32 units and tensor cores, for this many queries and rows of `width`
+    /// components.
     ///
-    /// For many: 128 × 128 by 2 × 4 planes of 64 × 32, so that a plane's accumulators and maxima are
-    /// 64 registers each and both operands come from shared memory half as often as with 32 × 32.
-    /// For few, the documents' bytes are what costs: 256 documents to 32 queries. A slab of 64 is long enough
-    /// to multiply that the next one has arrived.
-    pub const fn tensor(queries: usize, masked: bool) -> Shape {
-        let (document_planes, query_planes, document_tiles, query_tiles) =
-            if queries <= 32 { (8, 1, 2, 4) } else { (2, 4, 4, 4) };
+    /// For many, a plane scores 64 documents against 64 queries: sums are half of a unit's registers, the documents of
+    /// two steps a quarter. For few, the documents' bytes are what costs, and smaller cubes leave room for more of them,
+    /// each with loads on their way.
+    pub const fn tensor(queries: usize, width: usize, masked: bool) -> Shape {
+        let (planes, document_tiles, query_tiles) = if queries <= 32 { (4, 4, 2) } else { (8, 8, 4) };
         Shape {
             plane: 32,
-            document_planes,
-            query_planes,
+            planes,
             document_tiles,
             query_tiles,
-            slab: 64,
+            depth: depth(width, SHARED_BYTES / (query_tiles * TILE_QUERIES * 2)),
             tensor: true,
             masked,
         }
@@ -56,62 +58,35 @@ impl Shape {
     pub const fn plain(plane: usize, masked: bool) -> Shape {
         Shape {
             plane,
-            document_planes: 2,
-            query_planes: 1,
+            planes: 2,
             document_tiles: 1,
             query_tiles: 1,
-            slab: 32,
+            depth: WIDTH_MULTIPLE,
             tensor: false,
             masked,
         }
     }
 
-    pub const fn planes(self) -> usize {
-        self.document_planes * self.query_planes
-    }
-
     pub const fn units(self) -> usize {
-        self.planes() * self.plane
+        self.planes * self.plane
     }
 
     /// Documents a cube scores.
     pub const fn documents(self) -> usize {
-        self.document_planes * self.document_tiles * TILE_DOCUMENTS
+        self.planes * self.document_tiles * TILE_DOCUMENTS
     }
 
     /// Queries a cube scores.
     pub const fn queries(self) -> usize {
-        self.query_planes * self.query_tiles * TILE_QUERIES
+        self.query_tiles * TILE_QUERIES
     }
 
-    /// 16-byte vectors in a row of a slab.
-    pub const fn slab_vectors(self) -> usize {
-        self.slab / LANES
+    /// 16-byte vectors of a query that are held at a time.
+    pub const fn depth_vectors(self) -> usize {
+        self.depth / LANES
     }
 
-    /// 16-byte vectors between rows in shared memory: one more than there are, so that eight rows of
-    /// one column lie in different banks.
-    pub const fn stride(self) -> usize {
-        self.slab_vectors() + 1
-    }
-
-    /// 16-byte vectors of one slab of both operands in shared memory.
-    pub const fn stage(self) -> usize {
-        (self.documents() + self.queries()) * self.stride()
-    }
-
-    /// 16-byte vectors that each unit brings of a slab of so many rows. Those of documents are a multiple of
-    /// the units.
-    pub const fn loads(self, rows: usize) -> usize {
-        (rows * self.slab_vectors()).div_ceil(self.units())
-    }
-
-    /// Whether every unit brings something of each load of queries, so that none needs asking.
-    pub const fn queries_fill_units(self) -> bool {
-        (self.queries() * self.slab_vectors()).is_multiple_of(self.units())
-    }
-
-    /// Pairs of scores (one document, two neighbouring queries) that a unit holds of a tile.
+    /// Pairs of scores (one query, two neighbouring documents) that a unit holds of a tile.
     pub const fn pairs(self) -> usize {
         TILE_DOCUMENTS * TILE_QUERIES / 2 / self.plane
     }
@@ -122,10 +97,20 @@ impl Shape {
     }
 }
 
+/// A row's components in as few equal parts as have room for `most` each.
+const fn depth(width: usize, most: usize) -> usize {
+    let most = most / WIDTH_MULTIPLE * WIDTH_MULTIPLE;
+    width
+        .div_ceil(width.div_ceil(most))
+        .next_multiple_of(WIDTH_MULTIPLE)
+}
+
 const _: () = {
     let shapes = [
-        Shape::tensor(1, true),
-        Shape::tensor(1024, true),
+        Shape::tensor(1, 768, true),
+        Shape::tensor(1024, 768, true),
+        Shape::tensor(1024, 64, true),
+        Shape::tensor(1024, 4096, true),
         Shape::plain(1, true),
         Shape::plain(8, true),
         Shape::plain(32, true),
@@ -133,14 +118,14 @@ const _: () = {
     let mut i = 0;
     while i < shapes.len() {
         let shape = shapes[i];
-        assert!((shape.documents() * shape.slab_vectors()).is_multiple_of(shape.units()));
         assert!(super::resident::ROW_MULTIPLE.is_multiple_of(shape.documents()));
         assert!(shape.pairs() > 0);
-        assert!(!shape.tensor || shape.query_tiles.is_multiple_of(2));
-        assert!(2 * shape.stage() * 16 <= SHARED_BYTES);
-        assert!(WIDTH_MULTIPLE.is_multiple_of(shape.slab));
+        assert!(shape.depth > 0 && shape.depth.is_multiple_of(WIDTH_MULTIPLE));
+        assert!(shape.queries() * shape.depth * 2 <= SHARED_BYTES);
         i += 1;
     }
+    // A query tile's rows of eight vectors span the banks of shared memory.
+    assert!(WIDTH_MULTIPLE == 8 * LANES);
 };
 
 /// The shape of the row kernel, for few queries.

@@ -1,14 +1,19 @@
 //! The kernel for many queries: a block of documents × a block of queries a cube, on tensor cores.
 //!
-//! Slabs of both operands are brought to shared memory, two in turn, while the slab before is multiplied.
-//! When the last slab of a layer is done, the maximum over layers is taken in registers. The scores are
-//! never stored: each is compared with its query's threshold, and the few that reach it are appended to
-//! the query's candidates.
+//! The queries lie in shared memory for as long as a cube works; documents go from memory straight into the registers
+//! from which tensor cores multiply, two steps ahead, so that no plane ever waits for another. That works because an
+//! inner product does not mind the order of its components: a unit takes 16 bytes of a row, which are the components
+//! that it holds of two products, if the queries' lie in the order that [`order`](super::product::order) gives.
+//!
+//! When a layer is done, each sum is compared with its query's threshold, and the few that reach it are appended to
+//! the query's candidates; no other is ever stored. The maximum over layers is taken among candidates: a document of
+//! which a layer reaches the threshold is there once for each that does. Maxima beside the sums would take half of the
+//! registers, and so half of a plane's part.
 
 use cubecl::prelude::*;
 
-use super::product::{Tile, fold, multiply, tiles_of};
-use super::shape::{Shape, TILE_DOCUMENTS, TILE_QUERIES};
+use super::product::{Tile, clear, multiply, multiply_plainly, place_of, tiles_of};
+use super::shape::{STEP_VECTORS, Shape, TILE_DOCUMENTS, TILE_QUERIES};
 
 /// Where a launch's documents lie. All in one struct for the sake of the argument lists.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -23,21 +28,75 @@ pub(crate) struct Region {
     pub width: u32,
     /// Layers to search.
     pub layers: u32,
-    /// The launch's cubes take tiles `(from + i) · step mod tiles` of the block: in an order that no
+    /// The launch takes tiles `(from + i) · step mod tiles` of the block, `i` below `take`: in an order that no
     /// order of the documents lines up with, so that early thresholds hold for what follows.
     pub from: u32,
+    pub take: u32,
     pub step: u32,
     pub tiles: u32,
+    /// Tiles that a cube takes, one after the other.
+    pub run: u32,
     /// Candidates there is room for, a query.
     pub capacity: u32,
 }
 
+/// Where the documents of a step lie, of all steps of all layers of all tiles of a cube.
+#[derive(CubeType, Clone, Copy)]
+struct Place {
+    /// The first vector of the step in its row.
+    vector: usize,
+    layer: usize,
+    /// The tile, as the launch counts them.
+    turn: u32,
+    /// The first vector of the tile's first document in the layer.
+    base: usize,
+}
+
+/// The first step of a tile.
+#[cube]
+fn place(turn: u32, layers: &[u32], region: &Region, #[comptime] shape: Shape) -> Place {
+    Place {
+        vector: 0usize,
+        layer: 0usize,
+        turn,
+        base: base_of(turn, 0usize, layers, region, shape),
+    }
+}
+
+#[cube]
+fn first_document(turn: u32, region: &Region, #[comptime] shape: Shape) -> usize {
+    let tile = (region.from + turn) * region.step % region.tiles;
+    tile as usize * comptime!(shape.documents())
+}
+
+#[cube]
+fn base_of(turn: u32, layer: usize, layers: &[u32], region: &Region, #[comptime] shape: Shape) -> usize {
+    let document = first_document(turn, region, shape);
+    (layers[layer] as usize * region.rows as usize + document) * region.width as usize
+}
+
+/// Goes on by two steps. Behind the last tile lies the last tile again, which nobody multiplies.
+#[cube]
+fn advance(place: &mut Place, layers: &[u32], region: &Region, #[comptime] shape: Shape) {
+    place.vector += comptime!(2 * STEP_VECTORS);
+    if place.vector == region.width as usize {
+        place.vector = 0usize;
+        place.layer += 1;
+        if place.layer == region.layers as usize {
+            place.layer = 0usize;
+            place.turn = min(place.turn + 1u32, region.take - 1u32);
+        }
+        place.base = base_of(place.turn, place.layer, layers, region, shape);
+    }
+}
+
 /// Scores documents × queries and appends what reaches its threshold to its query's candidates.
 ///
-/// `planes` is `[m][rows][width]` vectors, `queries` is `[q][width]` (`q` a multiple of the block, padded
-/// with zeros), `layers` lists planes, `live` has a bit a document, `thresholds` and `counts` are `[q]`,
-/// `scores` and `numbers` are `[q][capacity]`. A count goes beyond `capacity` if candidates were lost.
-/// Cubes: x over blocks of queries, y over tiles of documents.
+/// `planes` is `[m][rows][width]` vectors, `queries` is `[q][width]` with the components of each in
+/// [`order`](super::product::order) (`q` a multiple of the block, padded with zeros), `layers` lists planes, `live` has
+/// a bit a document, `thresholds` and `counts` are `[q]`, `scores` and `numbers` are `[q][capacity]`. A count goes beyond
+/// `capacity` if candidates were lost.
+/// Cubes: x over blocks of queries, y over runs of tiles of documents.
 #[cube(launch_unchecked)]
 pub(crate) fn score_tiles<E: Float>(
     planes: &[Vector<E, Const<8>>],
@@ -51,142 +110,125 @@ pub(crate) fn score_tiles<E: Float>(
     region: Region,
     #[comptime] shape: Shape,
 ) {
-    let stage_size = comptime!(shape.stage());
-    let mut stage = Shared::<[Vector<E, Const<8>>]>::new_aligned_slice(comptime!(2 * stage_size), 16usize);
+    let depth = comptime!(shape.depth_vectors());
+    let mut stage =
+        Shared::<[Vector<E, Const<8>>]>::new_aligned_slice(comptime!(shape.queries() * depth), 16usize);
 
     let width = region.width as usize;
-    let tile = (region.from + CUBE_POS_Y) * region.step % region.tiles;
-    let first_document = tile as usize * comptime!(shape.documents());
     let first_query = CUBE_POS_X as usize * comptime!(shape.queries());
-    // The plane's own documents and queries, as rows of the stage.
-    let plane = UNIT_POS as usize / comptime!(shape.plane);
     let own_documents =
-        plane / comptime!(shape.query_planes) * comptime!(shape.document_tiles * TILE_DOCUMENTS);
-    let own_queries = plane % comptime!(shape.query_planes) * comptime!(shape.query_tiles * TILE_QUERIES);
+        UNIT_POS as usize / comptime!(shape.plane) * comptime!(shape.document_tiles * TILE_DOCUMENTS);
+    let parts = width.div_ceil(depth);
 
-    let slabs = width / comptime!(shape.slab_vectors());
-    let steps = slabs * region.layers as usize;
-    let query_base = first_query * width;
+    let turn = CUBE_POS_Y * region.run;
+    let turns = min(region.run, region.take - turn);
+    let mut next = place(turn, layers, &region, shape);
+    // Where the plain twin is, which reads documents when it multiplies them.
+    let mut now = place(turn, layers, &region, shape);
+    let mut even = Array::<Vector<E, Const<8>>>::new(comptime!(shape.document_tiles));
+    let mut odd = Array::<Vector<E, Const<8>>>::new(comptime!(shape.document_tiles));
+    fetch::<E>(planes, &next, own_documents, 0usize, width, &mut even, shape);
+    fetch::<E>(planes, &next, own_documents, 1usize, width, &mut odd, shape);
+    let mut sums = tiles_of(shape);
 
-    let mut held = Array::<Vector<E, Const<8>>>::new(comptime!(
-        shape.loads(shape.documents()) + shape.loads(shape.queries())
-    ));
-    let mut sums = tiles_of(0.0f32, shape);
-    let mut best = tiles_of(f32::new(f32::NEG_INFINITY), shape);
-
-    let base = (layers[0] as usize * region.rows as usize + first_document) * width;
-    fetch::<E>(planes, queries, base, query_base, width, &mut held, shape);
-    put::<E>(&mut stage, 0usize, &held, shape);
-    sync_cube();
-
-    let mut slab = 0usize;
-    for step in 0..steps {
-        let buffer = step % 2 * stage_size;
-        let next = step + 1;
-        if next < steps {
-            let layer = next / slabs;
-            let at = next % slabs * comptime!(shape.slab_vectors());
-            let base = (layers[layer] as usize * region.rows as usize + first_document) * width;
-            fetch::<E>(
-                planes,
-                queries,
-                base + at,
-                query_base + at,
-                width,
-                &mut held,
-                shape,
-            );
-        }
-        multiply::<E>(
-            &stage[buffer..buffer + stage_size],
-            own_documents,
-            comptime!(shape.documents()) + own_queries,
-            &mut sums,
-            shape,
-        );
-        slab += 1;
-        if slab == slabs {
-            fold(&mut best, &mut sums, shape);
-            slab = 0usize;
-        }
-        if next < steps {
-            // The other half was last read before the last barrier.
-            put::<E>(&mut stage, next % 2 * stage_size, &held, shape);
-        }
+    if parts == 1 {
+        bring::<E>(queries, &mut stage, first_query, 0usize, width, shape);
         sync_cube();
     }
-
-    offer(
-        &best,
-        first_document + own_documents,
-        first_query + own_queries,
-        live,
-        thresholds,
-        counts,
-        scores,
-        numbers,
-        &region,
-        shape,
-    );
+    for tile in turn..turn + turns {
+        for _ in 0..region.layers {
+            for part in 0..parts {
+                if parts > 1 {
+                    sync_cube();
+                    bring::<E>(queries, &mut stage, first_query, part, width, shape);
+                    sync_cube();
+                }
+                let vectors = min(depth, width - part * depth);
+                for pair in 0..vectors / comptime!(2 * STEP_VECTORS) {
+                    let at = pair * comptime!(2 * STEP_VECTORS);
+                    // Where the documents of two steps later lie is known before their registers are free.
+                    advance(&mut next, layers, &region, shape);
+                    if comptime!(shape.tensor) {
+                        multiply::<E>(&stage, at, &even, &mut sums, shape);
+                        fetch::<E>(planes, &next, own_documents, 0usize, width, &mut even, shape);
+                        multiply::<E>(&stage, at + STEP_VECTORS, &odd, &mut sums, shape);
+                        fetch::<E>(planes, &next, own_documents, 1usize, width, &mut odd, shape);
+                    } else {
+                        let first = now.base + own_documents * width + now.vector;
+                        multiply_plainly::<E>(&stage, at, planes, first, width, &mut sums, shape);
+                        let first = first + STEP_VECTORS;
+                        multiply_plainly::<E>(
+                            &stage,
+                            at + STEP_VECTORS,
+                            planes,
+                            first,
+                            width,
+                            &mut sums,
+                            shape,
+                        );
+                        advance(&mut now, layers, &region, shape);
+                    }
+                }
+            }
+            offer(
+                &sums,
+                first_document(tile, &region, shape) + own_documents,
+                first_query,
+                live,
+                thresholds,
+                counts,
+                scores,
+                numbers,
+                &region,
+                shape,
+            );
+            clear(&mut sums, shape);
+        }
+    }
 }
 
-/// Reads the units' vectors of a slab: the documents' from `base`, the queries' from `query_base`.
-// The first branch is taken when the kernel is compiled: units that all have work are not asked.
-#[allow(clippy::if_same_then_else)]
+/// Brings a part of the components of the cube's queries to shared memory.
+#[cube]
+fn bring<E: Float>(
+    queries: &[Vector<E, Const<8>>],
+    stage: &mut Shared<[Vector<E, Const<8>>]>,
+    first_query: usize,
+    part: usize,
+    width: usize,
+    #[comptime] shape: Shape,
+) {
+    let depth = comptime!(shape.depth_vectors());
+    let first = part * depth;
+    let vectors = min(depth, width - first);
+    let mut at = UNIT_POS as usize;
+    while at < comptime!(shape.queries()) * vectors {
+        let (query, vector) = (at / vectors, at % vectors);
+        stage[place_of(query, vector, shape)] = queries[(first_query + query) * width + first + vector];
+        at += comptime!(shape.units());
+    }
+}
+
+/// Reads a unit's vectors of a step of documents: of each tile the row `unit / 4`, of it the vector `unit mod 4` of the
+/// step.
 #[cube]
 fn fetch<E: Float>(
     planes: &[Vector<E, Const<8>>],
-    queries: &[Vector<E, Const<8>>],
-    base: usize,
-    query_base: usize,
+    place: &Place,
+    own_documents: usize,
+    #[comptime] step: usize,
     width: usize,
     held: &mut Array<Vector<E, Const<8>>>,
     #[comptime] shape: Shape,
 ) {
-    let vectors = comptime!(shape.slab_vectors());
-    let of_documents = comptime!(shape.loads(shape.documents()));
-    #[unroll]
-    for i in 0..of_documents {
-        let at = i * comptime!(shape.units()) + UNIT_POS as usize;
-        held[i] = planes[base + at / vectors * width + at % vectors];
-    }
-    #[unroll]
-    for i in 0..comptime!(shape.loads(shape.queries())) {
-        let at = i * comptime!(shape.units()) + UNIT_POS as usize;
-        if comptime!(shape.queries_fill_units()) {
-            held[comptime!(of_documents + i)] = queries[query_base + at / vectors * width + at % vectors];
-        } else if at < comptime!(shape.queries() * vectors) {
-            held[comptime!(of_documents + i)] = queries[query_base + at / vectors * width + at % vectors];
-        }
-    }
-}
-
-/// Writes what [`fetch`] read to the half of the stage that begins at `offset`.
-// The first branch is taken when the kernel is compiled: units that all have work are not asked.
-#[allow(clippy::if_same_then_else)]
-#[cube]
-fn put<E: Float>(
-    stage: &mut Shared<[Vector<E, Const<8>>]>,
-    offset: usize,
-    held: &Array<Vector<E, Const<8>>>,
-    #[comptime] shape: Shape,
-) {
-    let vectors = comptime!(shape.slab_vectors());
-    let stride = comptime!(shape.stride());
-    let of_documents = comptime!(shape.loads(shape.documents()));
-    #[unroll]
-    for i in 0..of_documents {
-        let at = i * comptime!(shape.units()) + UNIT_POS as usize;
-        stage[offset + at / vectors * stride + at % vectors] = held[i];
-    }
-    let queries = offset + comptime!(shape.documents()) * stride;
-    #[unroll]
-    for i in 0..comptime!(shape.loads(shape.queries())) {
-        let at = i * comptime!(shape.units()) + UNIT_POS as usize;
-        if comptime!(shape.queries_fill_units()) {
-            stage[queries + at / vectors * stride + at % vectors] = held[comptime!(of_documents + i)];
-        } else if at < comptime!(shape.queries() * vectors) {
-            stage[queries + at / vectors * stride + at % vectors] = held[comptime!(of_documents + i)];
+    // The plain twin reads when it multiplies.
+    if comptime!(shape.tensor) {
+        let unit = UNIT_POS_PLANE as usize;
+        let row = own_documents + unit / STEP_VECTORS;
+        let first =
+            place.base + row * width + place.vector + comptime!(step * STEP_VECTORS) + unit % STEP_VECTORS;
+        #[unroll]
+        for i in 0..comptime!(shape.document_tiles) {
+            held[i] = planes[first + comptime!(i * TILE_DOCUMENTS) * width];
         }
     }
 }
@@ -195,7 +237,7 @@ fn put<E: Float>(
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn offer(
-    best: &Sequence<Tile>,
+    sums: &Sequence<Tile>,
     first_document: usize,
     first_query: usize,
     live: &[u32],
@@ -208,64 +250,95 @@ fn offer(
 ) {
     let unit = UNIT_POS_PLANE as usize;
     #[unroll]
-    for t in 0..comptime!(shape.document_tiles) {
-        #[unroll]
-        for u in 0..comptime!(shape.query_tiles) {
-            let tile = best.index(comptime!(t * shape.query_tiles + u));
-            #[unroll(comptime!(shape.tensor))]
-            for p in 0..comptime!(shape.pairs()) {
-                let pair = p * comptime!(shape.plane) + unit;
-                let document = first_document + t * TILE_DOCUMENTS + pair / 4;
-                let query = first_query + u * TILE_QUERIES + pair % 4 * 2;
+    for u in 0..comptime!(shape.query_tiles) {
+        #[unroll(comptime!(shape.tensor))]
+        for p in 0..comptime!(shape.pairs()) {
+            let pair = p * comptime!(shape.plane) + unit;
+            let query = first_query + u * TILE_QUERIES + pair / 4;
+            let threshold = thresholds[query];
+            // One comparison rules out nearly all.
+            let mut most = f32::new(f32::NEG_INFINITY);
+            #[unroll]
+            for t in 0..comptime!(shape.document_tiles) {
+                let both = sums.index(comptime!(t * shape.query_tiles + u))[p];
+                most = max(most, max(both.extract(0usize), both.extract(1usize)));
+            }
+            if most >= threshold {
+                // Room for all of them at once: one after the other they would wait for each other.
+                let document = first_document + pair % 4 * 2;
+                let mut passing = 0u32;
                 #[unroll]
-                for half in 0..2usize {
-                    append(
-                        tile[p].extract(half),
-                        document as u32,
-                        query + half,
-                        live,
-                        thresholds,
-                        counts,
-                        scores,
-                        numbers,
-                        region,
-                        comptime!(shape.masked),
-                    );
+                for t in 0..comptime!(shape.document_tiles) {
+                    let both = sums.index(comptime!(t * shape.query_tiles + u))[p];
+                    #[unroll]
+                    for half in 0..2usize {
+                        let here = (document + t * TILE_DOCUMENTS + half) as u32;
+                        let passes = passes(
+                            both.extract(half),
+                            threshold,
+                            here,
+                            live,
+                            region,
+                            comptime!(shape.masked),
+                        );
+                        passing |= select(passes, comptime!(1u32 << (2 * t + half)), 0u32);
+                    }
+                }
+                let mut slot = 0u32;
+                if passing != 0u32 {
+                    slot = counts[query].fetch_add(passing.count_ones());
+                }
+                #[unroll]
+                for t in 0..comptime!(shape.document_tiles) {
+                    let both = sums.index(comptime!(t * shape.query_tiles + u))[p];
+                    #[unroll]
+                    for half in 0..2usize {
+                        if passing & comptime!(1u32 << (2 * t + half)) != 0u32 {
+                            let here = (document + t * TILE_DOCUMENTS + half) as u32;
+                            keep(both.extract(half), here, query, slot, scores, numbers, region);
+                            slot += 1u32;
+                        }
+                    }
                 }
             }
         }
     }
 }
 
-/// Appends one score to its query's candidates if it reaches the threshold and its document is there
-/// and alive.
+/// Whether a score reaches its query's threshold and its document is there and alive.
 #[cube]
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn append(
+pub(crate) fn passes(
+    score: f32,
+    threshold: f32,
+    document: u32,
+    live: &[u32],
+    region: &Region,
+    #[comptime] masked: bool,
+) -> bool {
+    let mut passes = score >= threshold && document < region.documents;
+    if comptime!(masked) {
+        if passes {
+            let number = region.first + document;
+            passes = (live[(number / 32) as usize] >> (number % 32)) & 1u32 == 1u32;
+        }
+    }
+    passes
+}
+
+/// Writes a candidate of a query to its place, if there is room.
+#[cube]
+pub(crate) fn keep(
     score: f32,
     document: u32,
     query: usize,
-    live: &[u32],
-    thresholds: &[f32],
-    counts: &mut [Atomic<u32>],
+    slot: u32,
     scores: &mut [f32],
     numbers: &mut [u32],
     region: &Region,
-    #[comptime] masked: bool,
 ) {
-    if score >= thresholds[query] && document < region.documents {
-        let number = region.first + document;
-        let mut alive = true;
-        if comptime!(masked) {
-            alive = (live[(number / 32) as usize] >> (number % 32)) & 1u32 == 1u32;
-        }
-        if alive {
-            let slot = counts[query].fetch_add(1u32);
-            if slot < region.capacity {
-                let at = query * region.capacity as usize + slot as usize;
-                scores[at] = score;
-                numbers[at] = number;
-            }
-        }
+    if slot < region.capacity {
+        let at = query * region.capacity as usize + slot as usize;
+        scores[at] = score;
+        numbers[at] = region.first + document;
     }
 }
