@@ -11,7 +11,7 @@ use crate::{Element, Pooling, Similarity, Template};
 
 pub use evaluating::{Evaluate, SearchName};
 pub use learning::{
-    Layers, Learn, LearnArguments, LearningArguments, MetricName, NegativesName, PairArguments, Train,
+    Layers, Learn, LearnArguments, LearningArguments, MetricName, Mine, NegativesName, PairArguments, Train,
     WhenName,
 };
 
@@ -74,6 +74,8 @@ pub enum Command {
     Learning(Box<LearningArguments>),
     /// Train an encoder on questions and the passages that answer them
     Train(Box<Train>),
+    /// Write questions with hard negatives, for `train --negatives given`
+    Mine(Box<Mine>),
     /// Measure how well passages are found for questions
     Evaluate(Box<Evaluate>),
     /// Compare the layers of an encoder: which finds what, and how alike they are

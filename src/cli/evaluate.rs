@@ -52,7 +52,7 @@ pub fn evaluate(arguments: &Evaluate, output: &mut Output) -> Outcome {
     let needed = needed(&ways, arguments);
     let by_encoder = needed.contains(&SearchName::Dense) || needed.contains(&SearchName::Tokens);
     let encoder = match by_encoder {
-        true => Some(encoder_of(&arguments.encoder, &pairs)?),
+        true => Some(encoder_of(&arguments.encoder, &pairs, arguments.device)?),
         false => None,
     };
     if let Some(encoder) = &encoder {
@@ -166,9 +166,11 @@ fn against<'a>(
     let settings = EncoderSettings {
         name: other.settings().name.clone(),
         layers: other.settings().layers.clone(),
-        ..encoder_of(&arguments.encoder, pairs)?.settings().clone()
+        ..encoder_of(&arguments.encoder, pairs, stratal_kernels::Device::Cpu)?
+            .settings()
+            .clone()
     };
-    let other = other.with_settings(settings);
+    let other = other.with_settings(settings).device(arguments.device)?;
     let vectors = Searched::vectors(&other, pairs, &pairs.set, cancel)?;
     Ok((other, vectors))
 }

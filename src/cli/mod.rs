@@ -9,6 +9,7 @@ mod import;
 mod index;
 mod layers;
 mod learn;
+mod mine;
 mod model;
 mod output;
 mod plot;
@@ -143,6 +144,7 @@ fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Learn(arguments) => learn::learn(&arguments, output),
         Command::Learning(arguments) => learn::learning(&arguments, output),
         Command::Train(arguments) => train::train(&arguments, output),
+        Command::Mine(arguments) => mine::mine(&arguments, output),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments, output),
         Command::Layers(arguments) => layers::layers(&arguments, output),
         Command::Model(arguments::Model::Fetch { name, again }) => model::fetch(&name, again, output),

@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Failure;
 use super::arguments::{Evaluate, SearchName};
-use super::output::{bar, note};
+use super::output::{bar, counted, note};
 use super::train::Pairs;
 use crate::encoder::{Embeddings, EncodeOptions, LateInteraction};
 use crate::evaluation::{Bm25, Ranking};
-use crate::training::PairSet;
+use crate::training::{Mined, PairSet};
 use crate::{Collection, Encoder};
 
 /// Hits of each search that are fused, at least.
 const FUSED_DEPTH: usize = 1_000;
+/// Passages that are looked at for one hard negative that may hold an answer.
+const DEPTH_FACTOR: usize = 4;
 
 /// Passages under one kind of search.
 pub enum Searched<'a> {
@@ -73,6 +75,19 @@ impl<'a> Searched<'a> {
             Searched::BothLayers(encoder, vectors) => Ranking::by_layers_of_both(encoder, vectors, set, k)?,
             Searched::Words(index) => Ranking::by_words(index, set, k),
         })
+    }
+
+    /// Gives every question of a set the best `negatives` that do not answer it.
+    pub fn mine(&self, set: &mut PairSet, negatives: usize) -> Result<Mined, Failure> {
+        let ranking = self.ranking(set, DEPTH_FACTOR * negatives)?;
+        let mined = set.mine_negatives(&ranking.places(), negatives)?;
+        note(&format!(
+            "{} for {}, {} passed over for holding an answer",
+            counted(mined.negatives, "hard negative", "hard negatives"),
+            counted(set.questions().len() as u64, "question", "questions"),
+            mined.with_answer
+        ));
+        Ok(mined)
     }
 }
 

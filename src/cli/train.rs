@@ -20,9 +20,6 @@ use crate::training::{
 };
 use crate::{Collection, Database, Encoder, Error};
 
-/// Passages that are looked at for one hard negative that may hold an answer.
-const DEPTH_FACTOR: usize = 4;
-
 /// What was asked for: a set, and the collection it came from, if it did.
 pub struct Pairs {
     pub set: PairSet,
@@ -98,12 +95,17 @@ fn read(arguments: &PairArguments) -> Result<Pairs, Failure> {
     }
 }
 
-/// The encoder asked for, else that of the collection.
-pub fn encoder_of(arguments: &super::arguments::EncoderArguments, pairs: &Pairs) -> Result<Encoder, Failure> {
-    match &pairs.collection {
-        Some(collection) if collection.has_encoder() && !arguments.is_given() => Ok(collection.encoder()?),
-        _ => encoder(arguments),
-    }
+/// The encoder asked for, else that of the collection, on `device`.
+pub fn encoder_of(
+    arguments: &super::arguments::EncoderArguments,
+    pairs: &Pairs,
+    device: stratal_kernels::Device,
+) -> Result<Encoder, Failure> {
+    let encoder = match &pairs.collection {
+        Some(collection) if collection.has_encoder() && !arguments.is_given() => collection.encoder()?,
+        _ => encoder(arguments)?,
+    };
+    Ok(encoder.device(device)?)
 }
 
 pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
@@ -123,7 +125,7 @@ pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
         check_writable(file)?;
     }
     let mut pairs = pairs(&arguments.pairs)?;
-    let encoder = encoder_of(&arguments.encoder, &pairs)?;
+    let encoder = encoder_of(&arguments.encoder, &pairs, arguments.device)?;
     let options = options(arguments, &encoder);
     options.check(&encoder)?;
     let cancel = Arc::new(AtomicBool::new(false));
@@ -139,14 +141,7 @@ pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
             _ => Searched::vectors(&encoder, &pairs, &train, &cancel)?,
         };
         for set in std::iter::once(&mut train).chain(&mut validation) {
-            let ranking = searched.ranking(set, DEPTH_FACTOR * options.negative_pool)?;
-            let mined = set.mine_negatives(&ranking.places(), options.negative_pool)?;
-            note(&format!(
-                "{} for {}, {} passed over for holding an answer",
-                counted(mined.negatives, "hard negative", "hard negatives"),
-                counted(set.questions().len() as u64, "question", "questions"),
-                mined.with_answer
-            ));
+            searched.mine(set, options.negative_pool)?;
         }
         drop(searched);
         pairs.set = train;

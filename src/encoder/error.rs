@@ -174,6 +174,12 @@ pub enum ModelError {
         /// Name and hash found.
         found: String,
     },
+    /// The device that the encoder was put on cannot do it, or failed.
+    #[error("the encoder's device: {reason}")]
+    Device {
+        /// What it says.
+        reason: String,
+    },
     /// The encoder's own thread pool could not be started.
     #[error("cannot start the encoder's threads: {reason}")]
     Threads {

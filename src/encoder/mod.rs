@@ -28,6 +28,7 @@ pub(crate) mod lanes;
 mod late;
 pub(crate) mod matrix;
 pub(crate) mod model;
+pub(crate) mod on_device;
 mod settings;
 pub(crate) mod t5;
 #[cfg(test)]

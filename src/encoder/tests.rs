@@ -14,6 +14,7 @@ use super::matrix::{Finish, Panels, Rows, product};
 use super::settings::Template;
 use super::tokens::{TextTokenizer, Tokens};
 use super::weights::{LinearWeights, NormWeights};
+use super::{EncodeOptions, Encoder, ModelError, Passage, Pooling};
 
 /// Numbers that repeat from run to run: a splitmix64 stream mapped to -1..1.
 pub(super) struct Numbers(pub(super) u64);
@@ -443,4 +444,68 @@ proptest! {
             }
         }
     }
+}
+
+/// Both ways of encoding, over texts of several lengths and more than one batch: on a device each text has the vectors
+/// that it has on the CPU, up to rounding.
+#[test]
+fn a_device_of_burn_gives_the_vectors_of_the_cpu() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert");
+    let words = ["the", "tree", "keeps", "leaves", "before", "vector", "log"];
+    let texts: Vec<String> = (0..40)
+        .map(|i| {
+            (0..1 + i * i % 37)
+                .map(|j| words[(i * 3 + j) % words.len()])
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    let passages: Vec<Passage> = texts.iter().map(|text| Passage { title: None, text }).collect();
+    for (pooling, normalize) in [(Pooling::Mean, true), (Pooling::Cls, false)] {
+        let encoder = Encoder::from_folder(folder).unwrap();
+        let on_cpu = encoder.pooling(pooling).normalize(normalize).layers([2, 0]);
+        let on_device = on_cpu.clone().on(Device::flex(), true).unwrap();
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        let progress = |now: usize, all: usize| {
+            assert!(now <= all);
+            done.store(now, std::sync::atomic::Ordering::Relaxed);
+        };
+        let options = EncodeOptions {
+            progress: Some(&progress),
+            ..EncodeOptions::default()
+        };
+        let (a, b) = (
+            on_cpu
+                .encode_documents(&passages, &EncodeOptions::default())
+                .unwrap(),
+            on_device.encode_documents(&passages, &options).unwrap(),
+        );
+        assert_eq!(done.into_inner(), texts.len());
+        assert_eq!(
+            (a.n, a.m, &a.tokens, &a.truncated),
+            (b.n, b.m, &b.tokens, &b.truncated)
+        );
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(close(&a.vectors, &b.vectors), "{pooling:?}");
+        let asked = ["leaves of the tree", "log"];
+        let (a, b) = (
+            on_cpu.encode_queries(&asked).unwrap(),
+            on_device.encode_queries(&asked).unwrap(),
+        );
+        assert!(
+            a.vectors.len() == b.vectors.len() && close(&a.vectors, &b.vectors),
+            "{pooling:?}"
+        );
+    }
+    let raised = std::sync::atomic::AtomicBool::new(true);
+    let options = EncodeOptions {
+        cancel: Some(&raised),
+        ..EncodeOptions::default()
+    };
+    let on_device = Encoder::from_folder(folder)
+        .unwrap()
+        .on(Device::flex(), true)
+        .unwrap();
+    let cancelled = on_device.encode_documents(&passages, &options);
+    assert!(matches!(cancelled, Err(ModelError::Cancelled { .. })));
 }

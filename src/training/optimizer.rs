@@ -2,11 +2,29 @@
 
 use rayon::prelude::*;
 
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
-const EPSILON: f64 = 1e-8;
+pub(crate) const BETA_1: f64 = 0.9;
+pub(crate) const BETA_2: f64 = 0.999;
+pub(crate) const EPSILON: f64 = 1e-8;
 /// Elements that one task updates, and over which one part of a norm is summed.
 const CHUNK: usize = 1 << 16;
+
+/// An update's two numbers: `p -= length * m / (√v * root + ε)`, with one division where the formula has three.
+pub(crate) struct Step {
+    pub length: f64,
+    pub root: f64,
+}
+
+impl Step {
+    /// Of step `step`, from 1.
+    pub fn new(rate: f64, step: u64) -> Step {
+        let power = step.min(i32::MAX as u64) as i32;
+        let (one, two) = (1.0 - BETA_1.powi(power), 1.0 - BETA_2.powi(power));
+        Step {
+            length: rate / one,
+            root: 1.0 / two.sqrt(),
+        }
+    }
+}
 
 /// The moments of one flat array of parameters.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,10 +43,8 @@ impl Moments {
 
     /// The update of step `step` (from 1) with gradients times `scale`; decay is the caller's.
     pub fn update(&mut self, parameters: &mut [f32], gradient: &[f32], scale: f64, rate: f64, step: u64) {
-        let power = step.min(i32::MAX as u64) as i32;
-        let (one, two) = (1.0 - BETA_1.powi(power), 1.0 - BETA_2.powi(power));
-        // √(v / two) = √v / √two, and so on: the loop has no division but one.
-        let (length, root) = ((rate / one) as f32, (1.0 / two.sqrt()) as f32);
+        let Step { length, root } = Step::new(rate, step);
+        let (length, root) = (length as f32, root as f32);
         let (b1, b2) = (BETA_1 as f32, BETA_2 as f32);
         let (scale, epsilon) = (scale as f32, EPSILON as f32);
         (

@@ -13,7 +13,7 @@ pub enum Precision {
     #[default]
     Single,
     /// bf16 on processors that multiply it (on the matrix tiles of AMX, or by AVX-512's dot products), which takes about
-    /// half to three quarters of the time; f32 on others. The result depends on which it was.
+    /// half to three quarters of the time, and on GPUs; f32 on other processors. The result depends on which it was.
     Half,
 }
 

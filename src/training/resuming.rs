@@ -3,6 +3,7 @@
 use super::TrainingError;
 use super::checkpoint;
 use super::run::Run;
+use super::tower::{State, Tower};
 use super::trainer::Trainer;
 
 impl Run<'_> {
@@ -10,11 +11,10 @@ impl Run<'_> {
         let Some(folder) = &self.trainer.checkpoints else {
             return Ok(());
         };
+        let states: Vec<State> = self.towers.iter().map(Tower::state).collect::<Result<_, _>>()?;
         let mut arrays: Vec<&[f32]> = Vec::new();
-        for tower in &self.towers {
-            arrays.push(&tower.network.parameters);
-            arrays.push(&tower.moments.first);
-            arrays.push(&tower.moments.second);
+        for state in &states {
+            arrays.extend([&state.parameters[..], &state.first, &state.second]);
         }
         let mut best_mix = Vec::new();
         if let Some((parameters, mix)) = &self.best {
@@ -43,7 +43,7 @@ impl Run<'_> {
         let Some((header, arrays)) = checkpoint::read(folder, &self.identity)? else {
             return Ok(());
         };
-        let len = self.towers[0].network.layout.len();
+        let len = self.towers[0].layout().len();
         let (state, best) = (3 * self.towers.len(), self.towers.len());
         let whole = arrays.len() == state || arrays.len() == state + best;
         if !whole || arrays.iter().any(|array| array.len() != len) || header.mix.len() != self.mix.len() {
@@ -55,10 +55,12 @@ impl Run<'_> {
         let mut arrays = arrays.into_iter();
         for tower in &mut self.towers {
             let mut next = || arrays.next().unwrap_or_default();
-            tower.network.parameters = next();
-            tower.moments.first = next();
-            tower.moments.second = next();
-            self.pool.install(|| tower.network.pack());
+            let state = State {
+                parameters: next(),
+                first: next(),
+                second: next(),
+            };
+            self.pool.install(|| tower.restore(state));
         }
         let parameters: Vec<Vec<f32>> = arrays.collect();
         if !parameters.is_empty() {

@@ -8,12 +8,12 @@ use rayon::prelude::*;
 use super::TrainingError;
 use super::batch::Order;
 use super::losses::{Batch, Loss, Method};
-use super::network::{Head, Network, Pass, Vectors};
+use super::network::{Head, Network};
 use super::optimizer;
-use super::options::TrainingOptions;
+use super::options::{Precision, TrainingOptions};
 use super::random::key;
 use super::resuming::identity;
-use super::tower::{Side, SideDropout, Tower};
+use super::tower::{Kept, ModuleTower, Side, SideDropout, SliceTower, Tower};
 use super::trained::Trained;
 use super::trainer::{Report, StepReport, Trainer};
 use super::validation;
@@ -58,7 +58,8 @@ pub(super) struct Run<'a> {
     pub(super) total: u64,
     /// One, or the passages' and the questions'.
     pub(super) towers: Vec<Tower>,
-    pub(super) passes: [Pass; 2],
+    /// Of the questions and of the passages.
+    pub(super) kept: [Kept; 2],
     pub(super) question_head: Head,
     pub(super) passage_head: Head,
     pub(super) mix: Mix,
@@ -73,15 +74,14 @@ impl<'a> Run<'a> {
         let (encoder, options) = (trainer.encoder, &trainer.options);
         let (question_head, passage_head) = heads(options, encoder);
         let towers = pool.install(|| {
-            let tower =
-                |weights: &Weights| Tower::new(Network::new(Isa::detect(), options.precision, weights));
             let passages = encoder.weights();
-            let mut towers = vec![tower(&passages)];
+            let mut towers = vec![tower(encoder, options.precision, &passages)?];
             if !options.tied {
-                towers.push(tower(&encoder.question_weights().unwrap_or(passages)));
+                let questions = encoder.question_weights().unwrap_or(passages);
+                towers.push(tower(encoder, options.precision, &questions)?);
             }
-            towers
-        });
+            Ok::<_, TrainingError>(towers)
+        })?;
         let mix = match options.method {
             Method::ScalarMix => vec![[0.0; 3]; encoder.settings().layers.len()],
             _ => Vec::new(),
@@ -92,7 +92,7 @@ impl<'a> Run<'a> {
             trainer,
             pool,
             towers,
-            passes: [Pass::new(), Pass::new()],
+            kept: [Kept::new(), Kept::new()],
             question_head,
             passage_head,
             mix,
@@ -137,7 +137,15 @@ impl<'a> Run<'a> {
                 self.checkpoint()?;
             }
         }
-        Ok(self.finish())
+        self.finish()
+    }
+
+    /// Those of every tower as they are now.
+    fn parameters(&self) -> Result<Vec<Vec<f32>>, TrainingError> {
+        self.towers
+            .iter()
+            .map(|tower| Ok(tower.parameters()?.into_owned()))
+            .collect()
     }
 
     fn step(&mut self) -> Result<StepReport, TrainingError> {
@@ -179,28 +187,30 @@ impl<'a> Run<'a> {
             head: &self.question_head,
             chunk: options.chunk,
             dropout: dropout(QUESTIONS),
+            trains: true,
         };
         let passage_side = Side {
             texts: &passages,
             head: &self.passage_head,
             chunk: options.chunk,
             dropout: dropout(PASSAGES),
+            trains: true,
         };
         let weights: Vec<f64> = self.mix.iter().map(|[w, ..]| *w).collect();
         let towers = &mut self.towers;
         let asking = towers.len() - 1;
-        let [question_pass, passage_pass] = &mut self.passes;
+        let [of_questions, of_passages] = &mut self.kept;
         let loss = pool.install(|| {
-            let q = towers[asking].forward(&question_side, question_pass);
-            let p = towers[0].forward(&passage_side, passage_pass);
+            let q = towers[asking].forward(&question_side, of_questions)?;
+            let p = towers[0].forward(&passage_side, of_passages)?;
             let batch = Batch {
                 questions: &q,
                 passages: &p,
                 positives: &members.positives,
                 left_out: &members.left_out,
             };
-            options.method.loss(&batch, &weights, options.temperatures)
-        });
+            Ok::<_, TrainingError>(options.method.loss(&batch, &weights, options.temperatures))
+        })?;
         let warm = step as f64 >= self.total as f64 * options.warm_up;
         let m = encoder.settings().layers.len();
         self.watch.see(
@@ -212,9 +222,9 @@ impl<'a> Run<'a> {
             options.temperatures.lambda,
         )?;
         pool.install(|| {
-            towers[asking].backward(&question_side, &loss.questions, question_pass);
-            towers[0].backward(&passage_side, &loss.passages, passage_pass);
-        });
+            towers[asking].backward(&question_side, &loss.questions, of_questions)?;
+            towers[0].backward(&passage_side, &loss.passages, of_passages)
+        })?;
         let warm_up = (self.total as f64 * options.warm_up).round() as u64;
         let rate = optimizer::rate(options.learning_rate, step, warm_up, self.total);
         let gradient = self.update(&loss, rate)?;
@@ -261,20 +271,19 @@ impl<'a> Run<'a> {
         let judge = validation::Judge {
             encoder: self.trainer.encoder,
             options: &self.trainer.options,
-            passages: &self.towers[0].network,
-            questions: &self.towers[asking].network,
+            passages: &self.towers[0],
+            questions: &self.towers[asking],
             heads: (&self.question_head, &self.passage_head),
             mix: &weights,
         };
-        let pass = &mut self.passes[0];
+        let kept = &mut self.kept[0];
         let step = self.report.steps;
-        let validation = self.pool.install(|| judge.validate(set, step, pass))?;
+        let validation = self.pool.install(|| judge.validate(set, step, kept))?;
         let options = &self.trainer.options;
         let best = options.select_by.better(&validation, self.report.best.as_ref());
         if best {
             self.report.best = Some(validation);
-            let parameters = self.towers.iter().map(|tower| tower.network.parameters.clone());
-            self.best = Some((parameters.collect(), weights));
+            self.best = Some((self.parameters()?, weights));
         }
         self.report.validations.push(validation);
         if let Some(observer) = self.trainer.observer {
@@ -290,14 +299,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Trained {
+    fn finish(mut self) -> Result<Trained, TrainingError> {
         let encoder = self.trainer.encoder;
-        let last = || {
-            let parameters = self.towers.iter().map(|tower| tower.network.parameters.clone());
-            (parameters.collect(), self.mix.iter().map(|[w, ..]| *w).collect())
+        let (parameters, mix) = match self.best.take() {
+            Some(best) => best,
+            None => (self.parameters()?, self.mix.iter().map(|[w, ..]| *w).collect()),
         };
-        let (parameters, mix): (Vec<Vec<f32>>, Vec<f64>) = self.best.clone().unwrap_or_else(last);
-        let layout = &self.towers[0].network.layout;
+        let layout = self.towers[0].layout();
         let weights = |parameters: &Vec<f32>| layout.weights(parameters);
         let layers = &encoder.settings().layers;
         let method = self.trainer.options.method;
@@ -309,7 +317,7 @@ impl<'a> Run<'a> {
             }
             _ => None,
         };
-        Trained {
+        Ok(Trained {
             base: encoder.clone(),
             passages: weights(&parameters[0]),
             questions: parameters.get(1).map(weights),
@@ -329,8 +337,18 @@ impl<'a> Run<'a> {
                 _ => layers[..1].to_vec(),
             },
             report: self.report,
-        }
+        })
     }
+}
+
+/// A model under training on the encoder's device.
+fn tower(encoder: &Encoder, precision: Precision, weights: &Weights) -> Result<Tower, TrainingError> {
+    if let Some(on) = encoder.on_device() {
+        let tower = ModuleTower::new(weights, precision == Precision::Half, &on.device)?;
+        return Ok(Tower::Module(Box::new(tower)));
+    }
+    let network = Network::new(Isa::detect(), precision, weights);
+    Ok(Tower::Slices(Box::new(SliceTower::new(network))))
 }
 
 fn nothing_left(what: &str, id: &str) -> TrainingError {
@@ -346,22 +364,4 @@ pub(crate) fn tokens(
 ) -> Result<Vec<Tokens>, TrainingError> {
     let tokens: Vec<_> = places.par_iter().map(|&place| of(place)).collect();
     tokens.into_iter().collect()
-}
-
-/// Vectors of many texts without a graph, chunk by chunk.
-pub(crate) fn encode_all(
-    network: &Network,
-    texts: &[Tokens],
-    head: &Head,
-    chunk: usize,
-    pass: &mut Pass,
-) -> Vectors {
-    let d = network.dimension();
-    let mut vectors = Vectors::new(d);
-    for texts in texts.chunks(chunk) {
-        let texts: Vec<&Tokens> = texts.iter().collect();
-        network.forward(&texts, None, false, pass);
-        vectors.append(&head.vectors(pass, d));
-    }
-    vectors
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::encoder::Encoder;
 
+mod on_device;
 mod t5;
 
 const WORDS: [&str; 20] = [

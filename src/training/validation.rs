@@ -6,9 +6,10 @@ use rayon::prelude::*;
 
 use super::TrainingError;
 use super::data::PairSet;
-use super::network::{Head, Network, Pass};
+use super::network::Head;
 use super::options::TrainingOptions;
-use super::run::{encode_all, tokens};
+use super::run::tokens;
+use super::tower::{Kept, Tower};
 use super::watch::Validation;
 use crate::encoder::Encoder;
 
@@ -16,8 +17,8 @@ use crate::encoder::Encoder;
 pub(crate) struct Judge<'a> {
     pub encoder: &'a Encoder,
     pub options: &'a TrainingOptions,
-    pub passages: &'a Network,
-    pub questions: &'a Network,
+    pub passages: &'a Tower,
+    pub questions: &'a Tower,
     /// Of questions and of passages.
     pub heads: (&'a Head, &'a Head),
     pub mix: &'a [f64],
@@ -25,7 +26,7 @@ pub(crate) struct Judge<'a> {
 
 impl Judge<'_> {
     /// Ranks, for every question, the positives among all positives and hard negatives of the set's questions.
-    pub fn validate(&self, set: &PairSet, step: u64, pass: &mut Pass) -> Result<Validation, TrainingError> {
+    pub fn validate(&self, set: &PairSet, step: u64, kept: &mut Kept) -> Result<Validation, TrainingError> {
         let options = self.options;
         let mut pool: Vec<usize> = Vec::new();
         let mut places: HashMap<usize, usize> = HashMap::new();
@@ -56,8 +57,12 @@ impl Judge<'_> {
                 .passage_tokens(passage.as_input(), options.passage_tokens)?;
             tokens.ok_or_else(|| empty("passage", &passage.id))
         })?;
-        let q = encode_all(self.questions, &questions, self.heads.0, options.chunk, pass);
-        let p = encode_all(self.passages, &passages, self.heads.1, options.chunk, pass);
+        let q = self
+            .questions
+            .encode(&questions, self.heads.0, options.chunk, kept)?;
+        let p = self
+            .passages
+            .encode(&passages, self.heads.1, options.chunk, kept)?;
         let tau = options.temperatures.tau;
         let ranks: Vec<(f64, usize)> = (0..q.len())
             .into_par_iter()

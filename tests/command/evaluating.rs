@@ -177,3 +177,57 @@ fn training_is_checked_before_negatives_are_mined() {
     place.run(&evaluate).fails(1, "nowhere/run");
     assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
 }
+
+/// What `mine` writes `train --negatives given` reads: of each question the best passages that are not its own and hold
+/// none of its answers.
+#[test]
+fn mined_negatives_are_written_for_training() {
+    let place = asked();
+    place.write(
+        "answered.jsonl",
+        concat!(
+            r#"{"id":"q0","question":"tree","passage_id":"p0","answers":["Leaves"]}"#,
+            "\n",
+            r#"{"id":"q1","question":"page","passage_ids":["p3","p4"],"negative_ids":["p0"]}"#,
+            "\n"
+        ),
+    );
+    let mine = |arguments: &[&str]| {
+        let common = [&with("mine", "answered.jsonl")[..], &["-o", "mined.jsonl"]].concat();
+        place.run(&[&common[..], arguments].concat())
+    };
+    let told = mine(&["--json"]).ok().out;
+    assert!(
+        told.contains(r#""negatives":8"#) && told.contains(r#""with_answer":1"#),
+        "{told}"
+    );
+    let read = |name: &str| std::fs::read_to_string(place.folder.path().join(name)).unwrap();
+    let mined = read("mined.jsonl");
+    let lines: Vec<&str> = mined.lines().collect();
+    assert_eq!(lines.len(), 2, "{mined}");
+    for (line, out) in lines.iter().zip([&["p0", "p1"][..], &["p3", "p4"]]) {
+        let negatives = line
+            .split(r#""negative_ids":["#)
+            .nth(1)
+            .unwrap()
+            .split(']')
+            .next()
+            .unwrap();
+        for id in ["p0", "p1", "p2", "p3", "p4", "p5"] {
+            assert_eq!(negatives.contains(id), !out.contains(&id), "{id} in {line}");
+        }
+    }
+    let train = [
+        &with("train", "mined.jsonl")[..],
+        &["-o", "out", "--negatives", "given", "--steps", "2"],
+    ]
+    .concat();
+    place.run(&train).ok();
+
+    mine(&["--search", "bm25", "--negatives", "1"]).ok();
+    let before = read("mined.jsonl");
+    assert_ne!(before, mined);
+    mine(&["--search", "tokens"]).fails(2, "dense or bm25");
+    mine(&["--negatives", "0"]).fails(2, "at least 1");
+    assert_eq!(read("mined.jsonl"), before);
+}

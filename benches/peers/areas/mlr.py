@@ -6,11 +6,8 @@ STRATAL_RUNS (else beside the build) and not trained again; one that was interru
 
 import json
 import os
-import re
 import statistics
 import subprocess
-import unicodedata
-from collections import defaultdict
 from pathlib import Path
 
 import surroundings
@@ -78,28 +75,12 @@ class Runs:
 
     def mined(self, name: str) -> Path:
         """The questions of a file with hard negatives: of the untouched encoder's best those that hold no answer."""
-        file, ranking = self.folder / f"{name}.jsonl", self.folder / f"{name}.run"
-        if file.exists():
-            return file
-        self.run(
-            "evaluate", "--database", self.database, "--questions", questions(name), "--k", 100, "--run", ranking,
-            into=f"{name}.ranked",
-        )
-        found = defaultdict(list)
-        for line in ranking.read_text().splitlines():
-            question, _, passage, *_ = line.split()
-            found[question].append(passage)
-        texts = {passage["id"]: passage["text"] for passage in surroundings.read_jsonl("qa/corpus.jsonl.gz")}
-        in_words = {passage: words(text) for passage, text in texts.items()}
-        asked = surroundings.read_jsonl(f"qa/{name}.jsonl.gz")
-        for question in asked:
-            gold = texts[question["passage_id"]].strip()
-            answers = [words(answer) for answer in question["answers"]]
-            question["negative_ids"] = [
-                passage for passage in found[question["id"]]
-                if texts[passage].strip() != gold and not any(answer in in_words[passage] for answer in answers)
-            ][:POOL]
-        write_lines(file, asked)
+        file = self.folder / f"{name}.jsonl"
+        if not file.exists():
+            self.run(
+                "mine", "--database", self.database, "--questions", questions(name), "--negatives", POOL, "--output", file,
+                into=f"{name}.mined",
+            )
         return file
 
     def table(self) -> dict:
@@ -191,12 +172,6 @@ def write_lines(file: Path, values: list[dict]) -> None:
     part = file.with_suffix(".part")
     part.write_text("".join(json.dumps(value) + "\n" for value in values))
     part.rename(file)
-
-
-def words(text: str) -> str:
-    """Words between spaces, lower case, accents folded, so that a text holds another if its words do."""
-    plain = "".join(c for c in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(c))
-    return " ".join(["", *re.findall(r"\w+", plain), ""])
 
 
 def row(figures: dict) -> dict:

@@ -94,6 +94,9 @@ pub struct Evaluate {
     /// As one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Where the encoder works: auto, cpu, cuda or cuda:1
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: stratal_kernels::Device,
     #[command(flatten)]
     pub encoder: EncoderArguments,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::EncoderArguments;
+use super::{EncoderArguments, SearchName};
 use crate::training::{Method, Precision, SelectBy};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -301,6 +301,9 @@ pub struct Train {
     /// End after so many validations without a better figure; 0 to go on
     #[arg(long, default_value_t = 0)]
     pub patience: u32,
+    /// Where the encoder works: auto, cpu, cuda or cuda:1
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: stratal_kernels::Device,
     /// Threads (default: one a core)
     #[arg(long)]
     pub threads: Option<usize>,
@@ -308,6 +311,29 @@ pub struct Train {
     #[arg(long, value_name = "FILE")]
     pub curve: Option<PathBuf>,
     /// One JSON object a step, a validation, and for the whole
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub encoder: EncoderArguments,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Mine {
+    #[command(flatten)]
+    pub pairs: PairArguments,
+    /// The file that gets the questions, as JSON lines with `negative_ids`
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Of which search the best are taken: dense or bm25
+    #[arg(long, value_name = "HOW", default_value = "dense")]
+    pub search: SearchName,
+    /// Hard negatives a question at most
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub negatives: usize,
+    /// Where the encoder works: auto, cpu, cuda or cuda:1
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: stratal_kernels::Device,
+    /// Counts as one JSON object
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -8,7 +8,6 @@ use rayon::prelude::*;
 
 use super::Encoder;
 use crate::encoder::ModelError;
-use crate::encoder::architecture::Packed;
 use crate::encoder::batch::{self, Embeddings, EncodeOptions, Passage};
 use crate::encoder::tokens::Tokens;
 
@@ -28,7 +27,7 @@ impl Encoder {
         let s = &self.settings;
         let mix = self.mix();
         let layers = mix.map_or(&s.layers, |mix| &mix.layers);
-        let vectors = self.encode(passages.len(), &self.model.packed, layers, options, |i| {
+        let vectors = self.encode(passages.len(), false, layers, options, |i| {
             let Passage { title, text } = passages[i];
             self.tokens(&s.passage_prompt, title, text)
         })?;
@@ -54,9 +53,7 @@ impl Encoder {
 
     fn encode_questions(&self, queries: &[&str], layers: &[usize]) -> Result<Embeddings, ModelError> {
         let s = &self.settings;
-        let own = self.model.questions.as_ref().map(|questions| &questions.packed);
-        let packed = own.unwrap_or(&self.model.packed);
-        self.encode(queries.len(), packed, layers, &EncodeOptions::default(), |i| {
+        self.encode(queries.len(), true, layers, &EncodeOptions::default(), |i| {
             self.tokens(&s.query_prompt, None, queries[i])
         })
     }
@@ -139,7 +136,7 @@ impl Encoder {
     fn encode(
         &self,
         n: usize,
-        packed: &Packed,
+        is_question: bool,
         layers: &[usize],
         options: &EncodeOptions<'_>,
         tokens: impl Fn(usize) -> Result<Option<Tokens>, ModelError> + Sync,
@@ -158,6 +155,11 @@ impl Encoder {
             // One after another: of several bad texts the first is named.
             let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
             let model = &self.model;
+            if let Some(on_device) = &self.on_device {
+                return on_device.encode(is_question, &self.settings, layers, &texts, options);
+            }
+            let own = model.questions.as_ref().filter(|_| is_question);
+            let packed = own.map_or(&model.packed, |questions| &questions.packed);
             batch::encode(
                 packed,
                 model.architecture.dimension(),

@@ -17,6 +17,7 @@ use crate::encoder::bert::Bert;
 use crate::encoder::folder::{Folder, LayerMix, LengthLimits, RefusedPooling};
 use crate::encoder::lanes::Isa;
 use crate::encoder::late::LateInteraction;
+use crate::encoder::on_device::OnDevice;
 use crate::encoder::settings::{EncoderSettings, Identity, Pooling, Template};
 use crate::encoder::tokens::TextTokenizer;
 
@@ -44,6 +45,8 @@ pub struct Encoder {
     /// A pooling that the folder asks for and that nothing has overridden yet.
     refused_pooling: Option<RefusedPooling>,
     pool: Option<Arc<ThreadPool>>,
+    /// The model once more, where it works on another device than the CPU.
+    on_device: Option<Arc<OnDevice>>,
 }
 
 struct Model {
@@ -128,6 +131,7 @@ impl Encoder {
             settings: folder.settings,
             refused_pooling: folder.refused_pooling,
             pool: None,
+            on_device: None,
             folder: folder.path.into(),
             model: Arc::new(Model {
                 files: folder.files,
@@ -211,6 +215,47 @@ impl Encoder {
     pub fn pool(mut self, pool: Arc<ThreadPool>) -> Self {
         self.pool = Some(pool);
         self
+    }
+
+    /// Encodes on `device`, and has training work there: a GPU (with the feature `cuda`), or the CPU, as at first.
+    /// [`Device::Auto`](stratal_kernels::Device) is the first GPU if there is one that can be used, else the CPU.
+    /// Brings the weights there.
+    ///
+    /// A GPU's vectors differ from the CPU's by rounding, and may depend on the batch that a text is in.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`] if a GPU was named that this build or this machine does not have, or for a T5, which has
+    /// no module of burn.
+    pub fn device(mut self, device: stratal_kernels::Device) -> Result<Self, ModelError> {
+        let is_named = matches!(device, stratal_kernels::Device::Cuda(_));
+        let found = crate::device::burn_device(device).map_err(|error| ModelError::Device {
+            reason: error.to_string(),
+        })?;
+        self.on_device = None;
+        if found != Device::flex() {
+            self = self.on(found, is_named)?;
+        }
+        Ok(self)
+    }
+
+    /// Encodes and trains by the module of burn on one of its devices, if there is such a module.
+    pub(crate) fn on(mut self, device: Device, is_named: bool) -> Result<Self, ModelError> {
+        let questions = self.question_weights();
+        self.on_device = OnDevice::new(device, &self.weights(), questions.as_ref());
+        if is_named && self.on_device.is_none() {
+            return Err(ModelError::Device {
+                reason: format!(
+                    "a {} has no module of burn: it works on the CPU alone",
+                    self.architecture().name()
+                ),
+            });
+        }
+        Ok(self)
+    }
+
+    /// The model on the device that the encoder was put on.
+    pub(crate) fn on_device(&self) -> Option<&OnDevice> {
+        self.on_device.as_deref()
     }
 
     /// The settings in force.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{PairSet, Passage, Question, TrainingError};
 use crate::ingest::lines::{Line, Lines};
@@ -103,6 +103,26 @@ impl PairSet {
                 answers: line.answers,
                 negatives,
             })
+        })
+    }
+}
+
+impl PairSet {
+    /// The questions as lines that [`PairSet::read_questions`] reads, hard negatives among them.
+    pub fn question_lines(&self) -> impl Iterator<Item = String> + '_ {
+        let ids = |places: &[usize]| -> Vec<&str> {
+            let passages = self.passages();
+            places.iter().map(|&place| passages[place].id.as_str()).collect()
+        };
+        self.questions().iter().map(move |question| {
+            json!({
+                "id": question.id,
+                "question": question.text,
+                "passage_ids": ids(&question.positives),
+                "answers": question.answers,
+                "negative_ids": ids(&question.negatives),
+            })
+            .to_string()
         })
     }
 }

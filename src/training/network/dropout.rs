@@ -18,14 +18,14 @@ pub(crate) struct Dropout<'a> {
 
 /// A rate in the form that the arithmetic takes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Drop {
+pub(crate) struct Drop {
     threshold: u32,
     factor: f32,
 }
 
 /// Where in the network elements are dropped.
 #[derive(Clone, Copy)]
-pub(super) enum Site {
+pub(crate) enum Site {
     Embedding,
     Attention(usize),
     Output(usize),
@@ -58,12 +58,32 @@ impl Drop {
         if self.threshold == 0 {
             return;
         }
-        let site = match site {
+        rows::drop_out(isa, x, d, keys, site.number(), self.threshold, self.factor);
+    }
+
+    /// Of the numbers that 32 bits hold those below this are dropped.
+    pub fn threshold(self) -> u32 {
+        self.threshold
+    }
+
+    /// What the elements that stay are multiplied by.
+    pub fn factor(self) -> f32 {
+        self.factor
+    }
+}
+
+impl Site {
+    fn number(self) -> u64 {
+        match self {
             Site::Embedding => 1,
             Site::Attention(layer) => 2 + 2 * layer as u64,
             Site::Output(layer) => 3 + 2 * layer as u64,
             Site::Weights(layer, head) => (1 + layer as u64) << 32 | head as u64,
-        };
-        rows::drop_out(isa, x, d, keys, site, self.threshold, self.factor);
+        }
+    }
+
+    /// The key of a token's elements here.
+    pub fn mix(self, key: u64) -> u64 {
+        crate::training::random::mix(key ^ self.number())
     }
 }

@@ -30,6 +30,7 @@ use crate::training::options::Precision;
 
 pub(crate) use self::by_text as cut_by_text;
 pub(crate) use dropout::Dropout;
+pub(crate) use dropout::{Drop, Site};
 pub(crate) use head::{Head, Vectors};
 pub(crate) use layout::Layout;
 

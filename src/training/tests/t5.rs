@@ -3,7 +3,7 @@
 use super::*;
 
 /// A folder of the gated fixture with its tokenizer.
-fn t5() -> (tempfile::TempDir, Encoder) {
+pub(super) fn t5() -> (tempfile::TempDir, Encoder) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
     let folder = tempfile::tempdir().unwrap();
     for (from, to) in [

@@ -1,66 +1,65 @@
-//! An encoder under training with its gradient and moments.
+//! An encoder under training on slices: what the CPU does.
 
-use super::TrainingError;
-use super::network::{Dropout, Head, Network, Pass, Vectors};
-use super::optimizer::{Moments, square_norm};
-use super::random::key;
+use std::borrow::Cow;
+
+use super::{Kept, Side, State, diverged};
 use crate::encoder::tokens::Tokens;
+use crate::training::TrainingError;
+use crate::training::network::{Dropout, Layout, Network, Pass, Vectors};
+use crate::training::optimizer::{Moments, square_norm};
 
-/// A model that is trained: one for both sides, or one for each.
-pub(crate) struct Tower {
-    pub network: Network,
-    pub gradient: Vec<f32>,
-    pub moments: Moments,
+/// A network with its gradient and moments.
+pub(crate) struct SliceTower {
+    network: Network,
+    gradient: Vec<f32>,
+    moments: Moments,
 }
 
-/// The texts of one side of a batch, what they keep, and how they are dropped.
-pub(crate) struct Side<'a> {
-    pub texts: &'a [&'a Tokens],
-    pub head: &'a Head,
-    pub chunk: usize,
-    /// None for evaluation.
-    pub dropout: Option<SideDropout>,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct SideDropout {
-    pub rate: f32,
-    /// Of the weights of attention.
-    pub attention: f32,
-    /// Of this step and side.
-    pub seed: u64,
-}
-
-impl Tower {
-    pub fn new(network: Network) -> Tower {
+impl SliceTower {
+    pub fn new(network: Network) -> SliceTower {
         let len = network.layout.len();
-        Tower {
+        SliceTower {
             network,
             gradient: vec![0.0; len],
             moments: Moments::new(len),
         }
     }
 
-    /// The vectors of a side. Where all fits into one chunk, its states stay in `pass` for [`Tower::backward`].
-    pub fn forward(&self, side: &Side<'_>, pass: &mut Pass) -> Vectors {
+    pub fn layout(&self) -> &Layout {
+        &self.network.layout
+    }
+
+    pub fn parameters(&self) -> Result<Cow<'_, [f32]>, TrainingError> {
+        Ok(Cow::Borrowed(&self.network.parameters))
+    }
+
+    pub fn state(&self) -> Result<State, TrainingError> {
+        Ok(State {
+            parameters: self.network.parameters.clone(),
+            first: self.moments.first.clone(),
+            second: self.moments.second.clone(),
+        })
+    }
+
+    pub fn restore(&mut self, state: State) {
+        self.network.parameters = state.parameters;
+        self.moments.first = state.first;
+        self.moments.second = state.second;
+        self.network.pack();
+    }
+
+    pub fn forward(&self, side: &Side<'_>, kept: &mut Kept) -> Result<Vectors, TrainingError> {
         let d = self.network.dimension();
         let mut vectors = Vectors::new(d);
-        let whole = side.texts.len() <= side.chunk;
         for (at, texts) in side.texts.chunks(side.chunk).enumerate() {
-            self.encode(side, at * side.chunk, texts, whole, pass);
-            vectors.append(&side.head.vectors(pass, d));
+            self.encode(side, at * side.chunk, texts, side.is_kept(), &mut kept.pass);
+            vectors.append(&side.head.vectors(&kept.pass, d));
         }
-        vectors
+        Ok(vectors)
     }
 
     fn encode(&self, side: &Side<'_>, first: usize, texts: &[&Tokens], keep: bool, pass: &mut Pass) {
-        // The key is the text's place in the batch, not in the chunk: the second pass drops what the first did.
-        let keys: Vec<u64> = match side.dropout {
-            Some(dropout) => (first..first + texts.len())
-                .map(|at| key(dropout.seed, &[at as u64]))
-                .collect(),
-            None => Vec::new(),
-        };
+        let keys = side.keys(first, texts.len());
         let dropout = side.dropout.map(|dropout| Dropout {
             rate: dropout.rate,
             attention: dropout.attention,
@@ -69,36 +68,34 @@ impl Tower {
         self.network.forward(texts, dropout, keep, pass);
     }
 
-    /// Adds to the gradient what those of the side's vectors make of it; texts in several chunks are encoded again.
-    pub fn backward(&mut self, side: &Side<'_>, gradients: &Vectors, pass: &mut Pass) {
-        let whole = side.texts.len() <= side.chunk;
+    pub fn backward(
+        &mut self,
+        side: &Side<'_>,
+        gradients: &Vectors,
+        kept: &mut Kept,
+    ) -> Result<(), TrainingError> {
         for (at, texts) in side.texts.chunks(side.chunk).enumerate() {
             let first = at * side.chunk;
-            if !whole {
-                self.encode(side, first, texts, true, pass);
+            if !side.is_kept() {
+                self.encode(side, first, texts, true, &mut kept.pass);
             }
             let gradients = gradients.cut(first, first + texts.len());
             self.network
-                .backward(texts, pass, &mut self.gradient, |l, pass, hidden| {
+                .backward(texts, &mut kept.pass, &mut self.gradient, |l, pass, hidden| {
                     side.head.backward(pass, &gradients, l, hidden);
                 });
         }
+        Ok(())
     }
 
-    /// `Σ g²`, or the tensor in which it is not finite.
     pub fn square_norm(&self, step: u64) -> Result<f64, TrainingError> {
         let square = square_norm(&self.gradient);
-        if square.is_finite() {
-            return Ok(square);
+        match square.is_finite() {
+            true => Ok(square),
+            false => Err(diverged(self.layout(), &self.gradient, step, "the gradient of ")),
         }
-        let place = self.gradient.iter().position(|g| !g.is_finite()).unwrap_or(0);
-        Err(TrainingError::Diverged {
-            step,
-            what: format!("the gradient of {}", self.network.layout.name(place)),
-        })
     }
 
-    /// One step of AdamW, after which the gradient is zero again.
     pub fn update(&mut self, scale: f64, rate: f64, decay: f64, step: u64) -> Result<(), TrainingError> {
         let network = &mut self.network;
         if decay > 0.0 {
@@ -111,17 +108,15 @@ impl Tower {
             .update(&mut network.parameters, &self.gradient, scale, rate, step);
         self.gradient.fill(0.0);
         if !square_norm(&network.parameters).is_finite() {
-            let place = network
-                .parameters
-                .iter()
-                .position(|x| !x.is_finite())
-                .unwrap_or(0);
-            return Err(TrainingError::Diverged {
-                step,
-                what: network.layout.name(place),
-            });
+            return Err(diverged(self.layout(), &self.network.parameters, step, ""));
         }
-        network.pack();
+        self.network.pack();
         Ok(())
+    }
+
+    /// The gradient so far, for tests.
+    #[cfg(test)]
+    pub fn gradient(&self) -> &[f32] {
+        &self.gradient
     }
 }
