@@ -21,6 +21,7 @@ AREAS = {
     "encode": True,
     "retrieval": True,
     "learning": False,
+    "reembed": False,
     "train": True,
     "mlr": False,
     "commit": False,

@@ -101,7 +101,8 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// Trains `encoder`, with its settings (layers last first, pooling, normalising, template), on the pairs of a set.
+    /// Trains `encoder`, with its settings (layers last first, pooling, normalising, template), on the pairs of a set,
+    /// on the device that it was put on ([`Encoder::device`]).
     pub fn new(encoder: &'a Encoder, set: &'a PairSet) -> Trainer<'a> {
         Trainer {
             encoder,

@@ -1,4 +1,4 @@
-"""Area `learning`: a collection that learns from its own pairs, and one that has none; re-embedding beside a reader."""
+"""Area `learning`: a collection that learns from its own pairs, and one that has none."""
 
 import gzip
 import json
@@ -31,8 +31,7 @@ def measure(quick: bool) -> dict:
         corpus, train, dev = (write(folder / f"{name}.jsonl.gz", sets[name]) for name in ["corpus", "train", "dev"])
         plain = folder / "plain.stratal"
         added, seconds = run.json("add", plain, corpus, "--collection", "qa")
-        rate = added["encoded"] / seconds
-        figures["learning.ingest_passages_per_s"] = figure([rate], "passages per second")
+        figures["learning.ingest_passages_per_s"] = figure([added["encoded"] / seconds], "passages per second")
         subprocess.run(["cp", "-r", plain, folder / "paired.stratal"], check=True)
         subprocess.run(["cp", "-r", plain, folder / "killed.stratal"], check=True)
 
@@ -56,11 +55,6 @@ def measure(quick: bool) -> dict:
         figures["learning.unsupervised_dev_top5_gain"] = {
             **gain(run, plain, dev, model), "verdict": candidate["verdict"], "judgement": candidate.get("judgement"),
         }
-
-        surroundings.say("  re-embedding")
-        again, seconds = run.json("reembed", plain, "--model", model, "--pooling", "cls")
-        figures["reembed.vs_ingest"] = figure([again["encoded"] / seconds / rate], "x, passages per second over the ingestion's")
-        figures["reembed.cutover_ms"] = figure([again["cutover_seconds"] * 1000], "ms that commits waited")
 
         if quick:
             surroundings.say("  killed and gone on with")

@@ -77,7 +77,8 @@ pub struct Found {
     pub answers: Vec<Vec<Candidate>>,
     /// Bytes of the part that were brought to the device for this search.
     pub brought: u64,
-    /// Candidates whose f64 score was computed, over all queries searched on the device.
+    /// Candidates whose f64 score was computed, over all queries searched on the device; a document may be among them
+    /// once for each layer.
     pub scored: u64,
     /// Queries that were searched on the CPU instead.
     pub on_cpu: usize,

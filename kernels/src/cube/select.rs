@@ -28,7 +28,7 @@ pub(crate) fn keep_best(
 ) {
     let query = CUBE_POS_X as usize;
     let base = query * capacity as usize;
-    // For every four bits of a score how many reach each of 15 trials, and one counter for what is kept.
+    // For each digit of a score how many have it, and one counter for what is kept.
     let counters = Shared::<[Atomic<u32>]>::new_slice(comptime!(KEPT + 1));
     for at in range_stepped(UNIT_POS, comptime!(KEPT as u32 + 1), units) {
         counters[at as usize].store(0u32);
