@@ -7,7 +7,6 @@ import surroundings
 from areas.learning import Command, write
 from measuring import Side, disk, figure
 
-DIMENSION = 384
 # Seconds that the reader is asked when all is quiet, before and after.
 QUIET = 10
 
@@ -17,7 +16,7 @@ def measure(quick: bool) -> dict:
     if quick:
         passages = passages[::8]
     stratal = surroundings.build_command()
-    reader = surroundings.build_program("reader")
+    reader = surroundings.build_program("reader", encoder=True)
     model = surroundings.model()
     run = Command(stratal, model)
     with disk() as folder:
@@ -29,7 +28,7 @@ def measure(quick: bool) -> dict:
         again, seconds = run.json("reembed", database, "--model", model, "--pooling", "cls")
         alone, cutovers = again["encoded"] / seconds, [again["cutover_seconds"] * 1000]
 
-        side = Side("reader", [reader, database, "qa", DIMENSION])
+        side = Side("reader", [reader, database, "qa"])
         still = asked(side, QUIET)
         process = run.start("reembed", database, "--model", model, "--pooling", "mean", "--normalize", "false")
         meanwhile = []
@@ -49,7 +48,7 @@ def measure(quick: bool) -> dict:
         "reembed.reader_p95_vs_quiet": figure(
             [percentile(meanwhile, 0.95) / percentile(still, 0.95)], "x, the same of the 95th percentile",
         ),
-        "reembed.reader_quiet_ms": figure([1000 * statistics.median(still)], "ms, one search with a look for new commits"),
+        "reembed.reader_quiet_ms": figure([1000 * statistics.median(still)], "ms, one search in words with a look for new commits"),
         "reembed.reader_searches": figure([float(len(meanwhile))], "searches meanwhile"),
     }
 
