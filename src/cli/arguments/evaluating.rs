@@ -94,8 +94,8 @@ pub struct Evaluate {
     /// As one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Where the encoder works: auto, cpu, cuda or cuda:1
-    #[arg(long, value_name = "DEVICE", default_value_t)]
+    /// Where the encoder works: cpu, cuda, cuda:1, or auto for a GPU if there is one
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: stratal_kernels::Device,
     #[command(flatten)]
     pub encoder: EncoderArguments,

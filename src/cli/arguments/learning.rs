@@ -301,8 +301,8 @@ pub struct Train {
     /// End after so many validations without a better figure; 0 to go on
     #[arg(long, default_value_t = 0)]
     pub patience: u32,
-    /// Where the encoder works: auto, cpu, cuda or cuda:1
-    #[arg(long, value_name = "DEVICE", default_value_t)]
+    /// Where the encoder works: cpu, cuda, cuda:1, or auto for a GPU if there is one
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: stratal_kernels::Device,
     /// Threads (default: one a core)
     #[arg(long)]
@@ -330,8 +330,8 @@ pub struct Mine {
     /// Hard negatives a question at most
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub negatives: usize,
-    /// Where the encoder works: auto, cpu, cuda or cuda:1
-    #[arg(long, value_name = "DEVICE", default_value_t)]
+    /// Where the encoder works: cpu, cuda, cuda:1, or auto for a GPU if there is one
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: stratal_kernels::Device,
     /// Counts as one JSON object
     #[arg(long)]
