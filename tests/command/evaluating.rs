@@ -224,6 +224,14 @@ fn mined_negatives_are_written_for_training() {
     .concat();
     place.run(&train).ok();
 
+    let on_gpu = [
+        &with("train", "mined.jsonl")[..],
+        &["-o", "out-2", "--device", "cuda:77"],
+    ]
+    .concat();
+    place
+        .run(&on_gpu)
+        .fails(1, "the encoder's device: no CUDA device 77");
     mine(&["--search", "bm25", "--negatives", "1"]).ok();
     let before = read("mined.jsonl");
     assert_ne!(before, mined);

@@ -229,7 +229,13 @@ impl Encoder {
     pub fn device(mut self, device: stratal_kernels::Device) -> Result<Self, ModelError> {
         let is_named = matches!(device, stratal_kernels::Device::Cuda(_));
         let found = crate::device::burn_device(device).map_err(|error| ModelError::Device {
-            reason: error.to_string(),
+            reason: match error {
+                // What it says else is about searching.
+                crate::Error::Kernel(stratal_kernels::Error::NoDevice { index, reason }) => {
+                    format!("no CUDA device {index}: {reason}")
+                }
+                other => other.to_string(),
+            },
         })?;
         self.on_device = None;
         if found != Device::flex() {
