@@ -15,25 +15,25 @@ use super::{Failure, Outcome};
 use crate::evaluation::Bm25;
 
 pub fn mine(arguments: &Mine, output: &mut Output) -> Outcome {
-    check_writable(&arguments.output)?;
     if arguments.negatives == 0 {
         return Err(Failure::Usage("--negatives must be at least 1".to_owned()));
     }
+    if !matches!(arguments.search, SearchName::Dense | SearchName::Bm25) {
+        let named = arguments.search.name();
+        return Err(Failure::Usage(format!(
+            "negatives are mined by dense or bm25, not by {named}"
+        )));
+    }
+    check_writable(&arguments.output)?;
     let mut pairs = pairs(&arguments.pairs)?;
     let cancel = Arc::new(AtomicBool::new(false));
     listen_for_interrupts(&cancel)?;
     let mut set = std::mem::take(&mut pairs.set);
     let searched = match arguments.search {
         SearchName::Bm25 => Searched::Words(Bm25::of(&set)),
-        SearchName::Dense => {
+        _ => {
             let encoder = encoder_of(&arguments.encoder, &pairs, arguments.device)?;
             Searched::vectors(&encoder, &pairs, &set, &cancel)?
-        }
-        other => {
-            return Err(Failure::Usage(format!(
-                "negatives are mined by dense or bm25, not by {}",
-                other.name()
-            )));
         }
     };
     let mined = searched.mine(&mut set, arguments.negatives)?;

@@ -79,6 +79,8 @@ impl<'a> Searched<'a> {
 
     /// Gives every question of a set the best `negatives` that do not answer it.
     pub fn mine(&self, set: &mut PairSet, negatives: usize) -> Result<Mined, Failure> {
+        // There are no more than passages, whatever is asked for.
+        let negatives = negatives.min(set.passages().len());
         let ranking = self.ranking(set, DEPTH_FACTOR * negatives)?;
         let mined = set.mine_negatives(&ranking.places(), negatives)?;
         note(&format!(

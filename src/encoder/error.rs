@@ -187,3 +187,12 @@ pub enum ModelError {
         reason: String,
     },
 }
+
+impl ModelError {
+    /// Of an architecture that burn has no module of here.
+    pub(crate) fn no_module(architecture: &str) -> ModelError {
+        ModelError::Device {
+            reason: format!("a {architecture} has no module of burn: it works on the CPU alone"),
+        }
+    }
+}

@@ -249,12 +249,7 @@ impl Encoder {
         let questions = self.question_weights();
         self.on_device = OnDevice::new(device, &self.weights(), questions.as_ref());
         if is_named && self.on_device.is_none() {
-            return Err(ModelError::Device {
-                reason: format!(
-                    "a {} has no module of burn: it works on the CPU alone",
-                    self.architecture().name()
-                ),
-            });
+            return Err(ModelError::no_module(self.architecture().name()));
         }
         Ok(self)
     }

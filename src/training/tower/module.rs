@@ -39,8 +39,7 @@ impl ModuleTower {
     /// [`ModelError::Device`] for an architecture that has no module.
     pub fn new(all: &Weights, in_bf16: bool, device: &Device) -> Result<ModuleTower, TrainingError> {
         let Weights::Bert(weights) = all else {
-            let reason = "a T5 has no module of burn: it is trained on the CPU alone".to_owned();
-            return Err(ModelError::Device { reason }.into());
+            return Err(ModelError::no_module("T5").into());
         };
         let (layout, flat) = Layout::flatten(all);
         let parameters = upload(flat, device);
