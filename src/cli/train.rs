@@ -134,7 +134,7 @@ pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
         Some(file) => Some(more(&pairs.set, file)?),
         None => None,
     };
-    if options.hard_negatives > 0 && arguments.negatives != NegativesName::Given {
+    if options.needs_negatives() && arguments.negatives != NegativesName::Given {
         let mut train = std::mem::take(&mut pairs.set);
         let searched = match arguments.negatives {
             NegativesName::Bm25 => Searched::Words(Bm25::of(&train)),
@@ -255,6 +255,7 @@ fn options(arguments: &Train, encoder: &Encoder) -> TrainingOptions {
         question_layers: arguments.question_layers,
         tied: !arguments.untied,
         batch: arguments.batch,
+        group: arguments.group,
         hard_negatives: arguments.hard_negatives,
         negative_pool: arguments.negative_pool,
         chunk: arguments.chunk,

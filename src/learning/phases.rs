@@ -31,7 +31,7 @@ impl Run<'_> {
             underway.steps = self.steps_within(&underway.policy, &train)?;
         }
         self.kept().set_underway(underway)?;
-        if underway.policy.training.hard_negatives > 0 {
+        if underway.policy.training.needs_negatives() {
             let rankings = self.rankings(&train, &ids)?;
             train.mine_negatives(&rankings, underway.policy.training.negative_pool)?;
         }

@@ -7,16 +7,9 @@ use super::data::PairSet;
 use super::options::TrainingOptions;
 use super::random::{below, key, permutation};
 
-/// The places of a random choice, so that no two share one.
-const ORDER: u64 = 1;
+/// The places of a random choice, so that no two share one (1 is that of the order).
 const POSITIVE: u64 = 2;
 const NEGATIVES: u64 = 3;
-
-/// The questions of an epoch in the order in which it takes them.
-pub(crate) struct Order {
-    epoch: u64,
-    order: Vec<usize>,
-}
 
 /// One step's questions and passages.
 #[derive(Debug, PartialEq)]
@@ -31,30 +24,12 @@ pub(crate) struct Members {
     pub shortage: usize,
 }
 
-impl Order {
-    pub fn new() -> Order {
-        Order {
-            epoch: u64::MAX,
-            order: Vec::new(),
-        }
-    }
-
-    /// The members of step `step`, from 0. An epoch takes every question once; its last batch may be smaller.
-    pub fn members(&mut self, set: &PairSet, options: &TrainingOptions, step: u64) -> Members {
-        let n = set.questions().len();
-        let steps = n.div_ceil(options.batch) as u64;
-        let epoch = step / steps;
-        if self.epoch != epoch {
-            self.order = permutation(n, key(options.seed, &[ORDER, epoch]));
-            self.epoch = epoch;
-        }
-        let first = (step % steps) as usize * options.batch;
-        let questions = self.order[first..n.min(first + options.batch)].to_vec();
-        members(set, options, epoch, questions)
-    }
-}
-
-fn members(set: &PairSet, options: &TrainingOptions, epoch: u64, questions: Vec<usize>) -> Members {
+pub(super) fn members(
+    set: &PairSet,
+    options: &TrainingOptions,
+    epoch: u64,
+    questions: Vec<usize>,
+) -> Members {
     let mut passages = Vec::new();
     let mut places: HashMap<usize, usize> = HashMap::new();
     let mut positives = Vec::with_capacity(questions.len());
@@ -161,6 +136,7 @@ pub(crate) fn check(set: &PairSet, options: &TrainingOptions) -> Result<(), Trai
 mod tests {
     use super::*;
     use crate::training::data::{Passage, Question};
+    use crate::training::order::Order;
 
     fn set(texts: &[&str], questions: &[(&str, &[usize], &[usize])]) -> PairSet {
         let passage = |(i, text): (usize, &&str)| Passage {

@@ -17,6 +17,7 @@ mod negatives;
 mod network;
 mod optimizer;
 mod options;
+mod order;
 pub(crate) mod random;
 mod resuming;
 mod run;

@@ -46,6 +46,12 @@ pub struct TrainingOptions {
     pub tied: bool,
     /// Questions in a batch.
     pub batch: usize,
+    /// Questions of a batch come in groups of so many whose passages a search confuses: the group's passages are each
+    /// other's hard negatives without being encoded for that, and a passage that several questions ask for is encoded
+    /// once for all. Near passages are those of a question's hard negatives that other questions ask for. 1: no groups.
+    /// Hofstätter and others balance batches by topics in this way (arXiv 2104.06967).
+    #[serde(default = "alone")]
+    pub group: usize,
     /// Hard negatives for each question of a batch, drawn from the question's own; fewer where it has fewer.
     pub hard_negatives: usize,
     /// Of a question's hard negatives only so many, the first, are drawn from.
@@ -92,6 +98,10 @@ pub struct TrainingOptions {
     pub checkpoint_every: u64,
 }
 
+fn alone() -> usize {
+    1
+}
+
 impl Default for TrainingOptions {
     fn default() -> TrainingOptions {
         TrainingOptions {
@@ -106,6 +116,7 @@ impl Default for TrainingOptions {
             question_layers: false,
             tied: true,
             batch: 64,
+            group: 1,
             hard_negatives: 1,
             negative_pool: 30,
             chunk: 64,
@@ -210,6 +221,7 @@ impl TrainingOptions {
         }
         for (setting, value) in [
             ("batch", self.batch),
+            ("group", self.group),
             ("chunk", self.chunk),
             ("token_vectors", self.token_vectors),
         ] {
@@ -217,7 +229,7 @@ impl TrainingOptions {
                 return refuse(setting, "0".into(), "at least 1 is needed");
             }
         }
-        if self.negative_pool == 0 && self.hard_negatives > 0 {
+        if self.negative_pool == 0 && self.needs_negatives() {
             return refuse(
                 "negative_pool",
                 "0".into(),
@@ -256,6 +268,11 @@ impl TrainingOptions {
             );
         }
         Ok(())
+    }
+
+    /// Whether a run asks for the hard negatives of its questions.
+    pub(crate) fn needs_negatives(&self) -> bool {
+        self.hard_negatives > 0 || self.group > 1
     }
 
     /// Steps of a run over so many questions.

@@ -6,11 +6,11 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::TrainingError;
-use super::batch::Order;
 use super::losses::{Batch, Loss, Method};
 use super::network::{Head, Network};
 use super::optimizer;
 use super::options::{Precision, TrainingOptions};
+use super::order::Order;
 use super::random::key;
 use super::resuming::identity;
 use super::tower::{Kept, ModuleTower, Side, SideDropout, SliceTower, Tower};

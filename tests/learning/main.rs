@@ -4,6 +4,7 @@
 
 mod generations;
 mod refusals;
+mod t5;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,8 +46,12 @@ fn said(words: &[&str; 16], number: u64, length: usize) -> String {
 }
 
 fn filled(path: PathBuf, documents: u64, pairs: u64) -> (Database, Collection) {
+    filled_by(encoder(), path, documents, pairs)
+}
+
+fn filled_by(encoder: Encoder, path: PathBuf, documents: u64, pairs: u64) -> (Database, Collection) {
     let db = Database::create(path).unwrap();
-    let notes = db.collection("notes").encoder(encoder()).create().unwrap();
+    let notes = db.collection("notes").encoder(encoder).create().unwrap();
     let mut tx = db.begin();
     for number in 0..documents {
         tx.insert(

@@ -241,6 +241,9 @@ pub struct Train {
     /// Questions in a batch
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
+    /// Questions of a batch come in groups of so many whose passages are alike, found by their hard negatives
+    #[arg(long, default_value_t = 1)]
+    pub group: usize,
     /// Hard negatives a question
     #[arg(long, default_value_t = 1)]
     pub hard_negatives: usize,
