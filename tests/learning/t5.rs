@@ -5,11 +5,12 @@ use std::path::Path;
 use stratal::learning::{Learning, Verdict};
 use stratal::training::{Method, TrainingOptions};
 use stratal::{Collection, Database, Encoder, Id};
+use tempfile::TempDir;
 
 use super::{concluded, filled_by, policy, question};
 
-/// A tiny random T5 of two layers.
-fn t5() -> Encoder {
+/// A tiny random T5 of two layers, and the folder that a collection copies it from.
+fn t5() -> (TempDir, Encoder) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
     let folder = tempfile::tempdir().unwrap();
     for (from, to) in [
@@ -19,7 +20,8 @@ fn t5() -> Encoder {
     ] {
         std::fs::copy(models.join(from), folder.path().join(to)).unwrap();
     }
-    Encoder::from_folder(folder.path()).unwrap().normalize(true)
+    let encoder = Encoder::from_folder(folder.path()).unwrap().normalize(true);
+    (folder, encoder)
 }
 
 #[test]
@@ -31,7 +33,9 @@ fn a_t5_learns_from_pairs_takes_over_and_finds_what_it_was_taught() {
     ] {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("db");
-        let (db, notes) = filled_by(t5().layers(layers), path.clone(), 200, 150);
+        let (folder, t5) = t5();
+        let (db, notes) = filled_by(t5.layers(layers), path.clone(), 200, 150);
+        drop(folder);
         let found = |notes: &Collection| {
             let found = (0..150u64).filter(|&number| {
                 let answers = notes.search(&question(number)).k(10).run().unwrap();
