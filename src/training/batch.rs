@@ -7,9 +7,11 @@ use super::data::PairSet;
 use super::options::TrainingOptions;
 use super::random::{below, key, permutation};
 
-/// The places of a random choice, so that no two share one (1 is that of the order).
+/// The places of a random choice, so that no two share one.
+pub(super) const ORDER: u64 = 1;
 const POSITIVE: u64 = 2;
 const NEGATIVES: u64 = 3;
+pub(super) const GROUPS: u64 = 4;
 
 /// One step's questions and passages.
 #[derive(Debug, PartialEq)]

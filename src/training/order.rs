@@ -1,13 +1,9 @@
 //! In which order an epoch takes the questions: a function of seed, epoch and set alone.
 
-use super::batch::{Members, members};
+use super::batch::{GROUPS, Members, ORDER, members};
 use super::data::PairSet;
 use super::options::TrainingOptions;
 use super::random::{key, permutation};
-
-/// The places of a random choice, so that no two share one with those of a batch.
-const ORDER: u64 = 1;
-const GROUPS: u64 = 4;
 
 /// The questions of an epoch in the order in which it takes them.
 pub(crate) struct Order {

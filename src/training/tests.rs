@@ -389,6 +389,7 @@ fn settings_out_of_range_and_empty_sets_are_refused_by_name() {
     assert_eq!(refused(&|o| o.dropout = 1.0), "dropout");
     assert_eq!(refused(&|o| o.attention_dropout = -0.1), "attention_dropout");
     assert_eq!(refused(&|o| o.batch = 0), "batch");
+    assert_eq!(refused(&|o| o.group = 0), "group");
     assert_eq!(refused(&|o| o.method = Method::SelfContrastive), "layers");
     let empty = PairSet::default();
     assert!(matches!(

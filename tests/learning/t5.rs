@@ -38,7 +38,7 @@ fn a_t5_learns_from_pairs_takes_over_and_finds_what_it_was_taught() {
         drop(folder);
         let found = |notes: &Collection| {
             let found = (0..150u64).filter(|&number| {
-                let answers = notes.search(&question(number)).k(10).run().unwrap();
+                let answers = notes.search(question(number)).k(10).run().unwrap();
                 answers.iter().any(|hit| hit.id == Id::from(number))
             });
             found.count()
