@@ -47,9 +47,11 @@ pub struct TrainingOptions {
     /// Questions in a batch.
     pub batch: usize,
     /// Questions of a batch come in groups of so many whose passages a search confuses: the group's passages are each
-    /// other's hard negatives without being encoded for that, and a passage that several questions ask for is encoded
-    /// once for all. Near passages are those of a question's hard negatives that other questions ask for. 1: no groups.
-    /// Hofstätter and others balance batches by topics in this way (arXiv 2104.06967).
+    /// other's hard negatives without being encoded for that (also those that hold another's answer, as in any batch),
+    /// and with `mask_equals` a passage that several questions ask for is encoded once for all. Near passages are those
+    /// of a question's hard negatives that other questions ask for; where there are none, questions of the same passage
+    /// come together, and others at random. 1: no groups. Hofstätter and others balance batches by topics in this way
+    /// (arXiv 2104.06967).
     #[serde(default = "alone")]
     pub group: usize,
     /// Hard negatives for each question of a batch, drawn from the question's own; fewer where it has fewer.

@@ -43,8 +43,9 @@ impl Order {
 /// questions of the same passage, then by those whose passages are hard negatives of the group's, the best ranked of
 /// each question first. Where nothing near is left, the next of `order` fills the group up.
 fn groups(set: &PairSet, options: &TrainingOptions, order: &[usize]) -> Vec<Vec<usize>> {
+    // Taken from the end, so that a passage that many ask for is not looked through anew for each of them.
     let mut asking: Vec<Vec<usize>> = vec![Vec::new(); set.passages().len()];
-    for &q in order {
+    for &q in order.iter().rev() {
         for &passage in &set.questions()[q].positives {
             asking[passage].push(q);
         }
@@ -64,8 +65,10 @@ fn groups(set: &PairSet, options: &TrainingOptions, order: &[usize]) -> Vec<Vec<
             let question = &set.questions()[group[at]];
             let pool = question.negatives.iter().take(options.negative_pool);
             for &passage in question.positives.iter().chain(pool) {
-                for &q in &asking[passage] {
-                    if group.len() < options.group && !taken[q] {
+                while group.len() < options.group
+                    && let Some(q) = asking[passage].pop()
+                {
+                    if !taken[q] {
                         taken[q] = true;
                         group.push(q);
                     }

@@ -223,6 +223,13 @@ fn mined_negatives_are_written_for_training() {
     ]
     .concat();
     place.run(&train).ok();
+    let grouped = [
+        &with("train", "mined.jsonl")[..],
+        &["-o", "out-3", "--negatives", "given", "--steps", "2"],
+        &["--group", "2", "--hard-negatives", "0"],
+    ]
+    .concat();
+    place.run(&grouped).ok();
 
     let on_gpu = [
         &with("train", "mined.jsonl")[..],

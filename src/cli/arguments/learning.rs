@@ -241,7 +241,8 @@ pub struct Train {
     /// Questions in a batch
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
-    /// Questions of a batch come in groups of so many whose passages are alike, found by their hard negatives
+    /// Questions of a batch come in groups of so many whose passages are taken for each other (found by their
+    /// hard negatives); 1 for none
     #[arg(long, default_value_t = 1)]
     pub group: usize,
     /// Hard negatives a question
