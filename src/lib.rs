@@ -80,6 +80,8 @@ mod models;
 mod pairs;
 mod query;
 #[cfg(feature = "encoder")]
+mod random;
+#[cfg(feature = "encoder")]
 mod reembedding;
 mod schema;
 mod snapshot;

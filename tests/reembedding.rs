@@ -311,3 +311,53 @@ fn documents_without_text_are_named_and_nothing_changes() {
     assert!(matches!(notes.roll_back(1).run(), Err(Error::NoEncoder { .. })));
     assert_true(&notes);
 }
+
+/// Vectors get longer by a lexical part, words find what the model does not, and the way back is open.
+#[test]
+fn an_encoder_that_weighs_words_takes_over() {
+    let home = tempfile::tempdir().unwrap();
+    let (db, notes) = filled(home.path().join("db"), 60);
+    let before = answers(&notes);
+    let plain = encoder(Pooling::Mean).layers([2, 1]);
+    let snapshot = notes.snapshot().unwrap();
+    let texts: Vec<String> = snapshot
+        .iter()
+        .map(|document| document.unwrap().text().unwrap().to_owned())
+        .collect();
+    drop(snapshot);
+    let passages: Vec<stratal::Passage<'_>> = texts
+        .iter()
+        .map(|text| stratal::Passage { title: None, text })
+        .collect();
+    let options = stratal::encoder::LexicalOptions {
+        dimension: 512,
+        weight: 50.0,
+    };
+    let words = stratal::encoder::Lexical::count(&plain, &passages, &options).unwrap();
+    let weighing = plain
+        .save_with_lexical(&words, home.path().join("model"))
+        .unwrap();
+    let dimension = weighing.dimension();
+    assert!(notes.reembed(weighing).run().unwrap().cut_over);
+    assert_eq!(notes.dimension(), dimension);
+    assert_true(&notes);
+    // Which is the model's own folder in the database, not the one it came from.
+    std::fs::remove_dir_all(home.path().join("model")).unwrap();
+    drop((notes, db));
+    let db = Database::open(home.path().join("db")).unwrap();
+    let notes = db.collection("notes").open().unwrap();
+    notes
+        .insert(Document::new(1000).text("the the the of one"))
+        .unwrap();
+    assert_true(&notes);
+    let hits = notes.search("the").k(60).fields([Field::Text]).run().unwrap();
+    let with = |hit: &stratal::Hit| hit.text.as_deref().unwrap().split(" ").any(|word| word == "the");
+    let having = hits.iter().filter(|hit| with(hit)).count();
+    assert!(
+        having > 10 && hits[..having].iter().all(with),
+        "those with the word come first"
+    );
+    notes.delete(1000).unwrap();
+    assert!(notes.roll_back(1).run().unwrap().cut_over);
+    assert_eq!(answers(&notes), before);
+}

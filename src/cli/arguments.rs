@@ -11,8 +11,8 @@ use crate::{Element, Pooling, Similarity, Template};
 
 pub use evaluating::{Evaluate, SearchName};
 pub use learning::{
-    Layers, Learn, LearnArguments, LearningArguments, MetricName, Mine, NegativesName, PairArguments, Train,
-    WhenName,
+    Layers, Learn, LearnArguments, LearningArguments, Lexical, MetricName, Mine, NegativesName,
+    PairArguments, Train, WhenName,
 };
 
 const EXIT_CODES: &str = "\
@@ -76,6 +76,8 @@ pub enum Command {
     Train(Box<Train>),
     /// Write questions with hard negatives, for `train --negatives given`
     Mine(Box<Mine>),
+    /// Count a collection's words, and write its encoder with vectors that weigh them beside what a text means
+    Lexical(Box<Lexical>),
     /// Measure how well passages are found for questions
     Evaluate(Box<Evaluate>),
     /// Compare the layers of an encoder: which finds what, and how alike they are

@@ -211,6 +211,7 @@ impl LearnArguments {
             || self.held_out.is_some()
             || self.cpu_share.is_some()
             || self.seed.is_some()
+            || self.lexical.lexical.is_some()
     }
 
     /// A policy with what was said in the place of what it had.
@@ -230,6 +231,7 @@ impl LearnArguments {
         policy.training.epochs = self.epochs.unwrap_or(policy.training.epochs);
         policy.training.steps = self.steps.unwrap_or(policy.training.steps);
         policy.training.seed = self.seed.unwrap_or(policy.training.seed);
+        policy.training.lexical = self.lexical.options().or(policy.training.lexical);
         policy
     }
 }

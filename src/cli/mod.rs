@@ -9,6 +9,7 @@ mod import;
 mod index;
 mod layers;
 mod learn;
+mod lexical;
 mod mine;
 mod model;
 mod output;
@@ -145,6 +146,7 @@ fn dispatch(command: Command, output: &mut Output) -> Outcome {
         Command::Learning(arguments) => learn::learning(&arguments, output),
         Command::Train(arguments) => train::train(&arguments, output),
         Command::Mine(arguments) => mine::mine(&arguments, output),
+        Command::Lexical(arguments) => lexical::lexical(&arguments, output),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments, output),
         Command::Layers(arguments) => layers::layers(&arguments, output),
         Command::Model(arguments::Model::Fetch { name, again }) => model::fetch(&name, again, output),

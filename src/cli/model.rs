@@ -272,6 +272,12 @@ fn tell(encoder: &Encoder, collection: Option<&str>, as_json: bool, output: &mut
             "as it is"
         }
     ))?;
+    if let Some(lexical) = &about.lexical {
+        output.line(&format!(
+            "  words       {} of the components, weight {}",
+            lexical.dimension, lexical.weight
+        ))?;
+    }
     output.line(&format!(
         "  reads       {:?}, at most {} tokens",
         settings.template, settings.max_tokens

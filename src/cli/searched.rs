@@ -67,6 +67,26 @@ impl<'a> Searched<'a> {
         }
     }
 
+    /// With another weight of the vectors' lexical part.
+    fn weighing(&self, weight: f32, set: &PairSet, k: usize) -> Result<Ranking, Failure> {
+        let (encoder, vectors) = match self {
+            Searched::Vectors(encoder, vectors) | Searched::BothLayers(encoder, vectors) => {
+                (encoder, vectors)
+            }
+            _ => {
+                return Err(Failure::Usage(
+                    "a collection is asked under its own weight of words: name the passages by --corpus"
+                        .to_owned(),
+                ));
+            }
+        };
+        let encoder = encoder.weighing(weight)?;
+        Ok(match self {
+            Searched::BothLayers(..) => Ranking::by_layers_of_both(&encoder, vectors, set, k)?,
+            _ => Ranking::by_vectors(&encoder, vectors, set, k)?,
+        })
+    }
+
     /// The best `k` for every question of a set over the same passages.
     pub fn ranking(&self, set: &PairSet, k: usize) -> Result<Ranking, Failure> {
         Ok(match self {
@@ -100,10 +120,17 @@ pub struct Way {
     parts: Vec<(SearchName, f64)>,
     /// Fuse by ranks, not by scores.
     by_rank: bool,
+    /// By vectors, with one of the weights of their lexical part.
+    weighing: Option<usize>,
 }
 
-/// The rankings of one set of questions, by search.
-pub type Deep = BTreeMap<SearchName, Ranking>;
+/// The rankings of one set of questions.
+#[derive(Clone, Default)]
+pub struct Deep {
+    by_search: BTreeMap<SearchName, Ranking>,
+    /// By vectors, with each of the weights of their lexical part.
+    by_weight: Vec<Ranking>,
+}
 
 impl Way {
     /// What was asked for, in order; the vectors where nothing was.
@@ -113,11 +140,18 @@ impl Way {
             name: mixture.name.clone(),
             parts: mixture.parts.clone(),
             by_rank: false,
+            weighing: None,
         });
         let mut ways: Vec<Way> = named.chain(mixtures).collect();
         if ways.is_empty() {
             ways.push(Way::alone(SearchName::Dense));
         }
+        let weights = arguments.lexical_weight.iter().enumerate();
+        ways.extend(weights.map(|(at, weight)| Way {
+            name: format!("dense, words {weight}"),
+            weighing: Some(at),
+            ..Way::alone(SearchName::Dense)
+        }));
         ways
     }
 
@@ -129,6 +163,7 @@ impl Way {
                 alone => vec![(alone, 1.0)],
             },
             by_rank: search == SearchName::Fused,
+            weighing: None,
         }
     }
 
@@ -142,10 +177,11 @@ impl Way {
 
     /// The best `k` by this way, out of rankings that were made.
     pub fn ranking(&self, deep: &Deep, k: usize) -> Result<Ranking, Failure> {
-        let of = |search: &SearchName| {
-            deep.get(search)
-                .ok_or_else(|| Failure::invalid(format!("the search {} was not made", search.name())))
-        };
+        let missing = || Failure::invalid(format!("the search {} was not made", self.name));
+        if let Some(at) = self.weighing {
+            return Ok(deep.by_weight.get(at).ok_or_else(missing)?.cut(k));
+        }
+        let of = |search: &SearchName| deep.by_search.get(search).ok_or_else(missing);
         match self.parts.as_slice() {
             [(alone, _)] => Ok(of(alone)?.cut(k)),
             [(a, _), (b, _)] if self.by_rank => Ok(of(a)?.fused(of(b)?, k)?),
@@ -187,14 +223,14 @@ pub fn rankings(
         true => k.max(FUSED_DEPTH),
         false => k,
     };
-    let mut all: Vec<Deep> = vec![Deep::new(); sets.len()];
+    let mut all: Vec<Deep> = vec![Deep::default(); sets.len()];
     let mut take = |search: SearchName, passages: &Searched<'_>| {
         for (set, deep) in sets.iter().zip(&mut all) {
             if cancel.load(Ordering::Relaxed) {
                 note("stopped");
                 return Err(Failure::Partly);
             }
-            deep.insert(search, passages.ranking(set, depth)?);
+            deep.by_search.insert(search, passages.ranking(set, depth)?);
         }
         Ok::<(), Failure>(())
     };
@@ -210,6 +246,11 @@ pub fn rankings(
             vectors = vectors.with_question_layers()?;
         }
         take(SearchName::Dense, &vectors)?;
+        for &weight in &arguments.lexical_weight {
+            for (set, deep) in sets.iter().zip(&mut all) {
+                deep.by_weight.push(vectors.weighing(weight, set, k)?);
+            }
+        }
     }
     if needed.contains(&SearchName::Tokens) {
         if arguments.candidates == SearchName::Tokens {
@@ -234,7 +275,7 @@ pub fn rankings(
         let ordered = Ranking::by_tokens(encoder, how, &pairs, &options);
         progress.finish_and_clear();
         for (deep, ranking) in all.iter_mut().zip(ordered?) {
-            deep.insert(SearchName::Tokens, ranking);
+            deep.by_search.insert(SearchName::Tokens, ranking);
         }
     }
     Ok(all)

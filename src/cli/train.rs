@@ -110,14 +110,7 @@ pub fn encoder_of(
 
 pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
     let begun = Instant::now();
-    let occupied = std::fs::read_dir(&arguments.output).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied {
-        return Err(Failure::invalid(format!(
-            "{} is there and not empty: name another folder for the trained encoder",
-            arguments.output.display()
-        )));
-    }
-    check_folder(&arguments.output)?;
+    check_output(&arguments.output)?;
     if let Some(folder) = &arguments.checkpoints {
         check_folder(folder)?;
     }
@@ -228,6 +221,18 @@ pub fn check_writable(file: &Path) -> Outcome {
     }
 }
 
+/// Whether an encoder can be written into a folder, so that nothing long is done for nothing.
+pub fn check_output(folder: &Path) -> Outcome {
+    let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied {
+        return Err(Failure::invalid(format!(
+            "{} is there and not empty: name another folder for the trained encoder",
+            folder.display()
+        )));
+    }
+    check_folder(folder)
+}
+
 /// Whether a folder is there or can be made; none is left behind.
 fn check_folder(folder: &Path) -> Outcome {
     let missing = folder.ancestors().take_while(|path| !path.exists());
@@ -276,6 +281,7 @@ fn options(arguments: &Train, encoder: &Encoder) -> TrainingOptions {
         select_by: arguments.select_by.into(),
         patience: arguments.patience,
         checkpoint_every: arguments.every,
+        lexical: arguments.lexical.options(),
         ..TrainingOptions::default()
     }
 }

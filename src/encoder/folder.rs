@@ -9,6 +9,7 @@ use super::ModelError;
 use super::architecture::Architecture;
 use super::batch::Embeddings;
 use super::late::LateInteraction;
+use super::lexical::{Lexical, LexicalEntry};
 use super::settings::{EncoderSettings, Pooling, Template};
 
 /// Files of a folder that change a vector; others (README, vocab.txt, ONNX exports) are left alone.
@@ -21,11 +22,13 @@ const MODULES: &str = "modules.json";
 const PROMPTS: &str = "config_sentence_transformers.json";
 /// What training writes beside the files that others read.
 pub(crate) const TRAINED: &str = "stratal.json";
+/// How often words are, where vectors have a lexical part.
+pub(crate) const LEXICAL: &str = "lexical.safetensors";
 
 /// What `stratal.json` says: a trained encoder's settings, and what other programs have no place for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Trained {
-    /// 1
+    /// 1, or 2 with a lexical part.
     pub version: u32,
     pub settings: EncoderSettings,
     /// The folder, inside this one, whose `model.safetensors` encodes questions.
@@ -35,6 +38,8 @@ pub(crate) struct Trained {
     pub mix: Option<LayerMix>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_interaction: Option<LateInteraction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lexical: Option<LexicalEntry>,
 }
 
 /// A passage's vector as a weighted sum of those of several layers.
@@ -105,6 +110,7 @@ pub(crate) struct Folder {
     pub question_weights: Option<(PathBuf, Vec<u8>)>,
     pub mix: Option<LayerMix>,
     pub late: Option<LateInteraction>,
+    pub lexical: Option<Lexical>,
 }
 
 /// A pooling that a folder asks for and that is not supported: the file and the mode's name.
@@ -188,7 +194,7 @@ impl Folder {
             passage_prompt,
         };
         let trained = read_trained(path, &architecture, &mut files)?;
-        let (mut question_weights, mut mix, mut late) = (None, None, None);
+        let (mut question_weights, mut mix, mut late, mut lexical) = (None, None, None, None);
         if let Some(trained) = trained {
             settings = EncoderSettings {
                 name: settings.name,
@@ -196,6 +202,11 @@ impl Folder {
             };
             mix = trained.mix;
             late = trained.late_interaction;
+            if let Some(entry) = trained.lexical {
+                let bytes = require(path, Path::new(LEXICAL), &mut files)?;
+                let file = path.join(LEXICAL);
+                lexical = Some(Lexical::parse(&entry, &file, &bytes, architecture.vocab_size())?);
+            }
             refused_pooling = None;
             if let Some(folder) = trained.question_encoder {
                 let name = Path::new(&folder).join(WEIGHTS);
@@ -208,6 +219,7 @@ impl Folder {
             question_weights,
             mix,
             late,
+            lexical,
             files,
             architecture,
             limits,
@@ -303,9 +315,9 @@ fn read_trained(
         reason,
     };
     let trained: Trained = serde_json::from_value(json).map_err(|error| broken(error.to_string()))?;
-    if trained.version != 1 {
+    if !(1..=2).contains(&trained.version) {
         return Err(broken(format!(
-            "it has version {}, and 1 is read",
+            "it has version {}, and 1 and 2 are read",
             trained.version
         )));
     }

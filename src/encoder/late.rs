@@ -32,7 +32,7 @@ impl Encoder {
     ) -> Result<Vec<f32>, ModelError> {
         let mut states = self.last_states(passage, false)?;
         if let LateInteraction::BestOfFirst { tokens } = how {
-            states.truncate(tokens.max(1) * self.dimension());
+            states.truncate(tokens.max(1) * self.architecture().dimension());
         }
         self.finish(&mut states);
         Ok(states)
@@ -55,7 +55,7 @@ impl Encoder {
         match how {
             LateInteraction::SumOfBest => self.finish(&mut states),
             LateInteraction::BestOfFirst { .. } => {
-                let mut pooled = vec![0.0; self.dimension()];
+                let mut pooled = vec![0.0; self.architecture().dimension()];
                 let settings = self.settings();
                 super::forward::pool(&states, settings.pooling, settings.normalize, &mut pooled);
                 states = pooled;
@@ -66,7 +66,7 @@ impl Encoder {
 
     fn finish(&self, states: &mut [f32]) {
         if self.settings().normalize {
-            let d = self.dimension();
+            let d = self.architecture().dimension();
             for row in states.chunks_exact_mut(d) {
                 let copy = row.to_vec();
                 // Of a single row pooling leaves the scaling alone.

@@ -163,8 +163,8 @@ pub fn paired_bootstrap(set: &PairSet, a: &[f64], b: &[f64], rounds: usize, seed
         .map(|round| {
             let mut sum = (0.0, 0.0);
             for draw in 0..articles.len() as u64 {
-                let at = crate::training::random::key(seed, &[round, draw]);
-                let one = articles[crate::training::random::below(at, articles.len())];
+                let at = crate::random::key(seed, &[round, draw]);
+                let one = articles[crate::random::below(at, articles.len())];
                 sum = (sum.0 + one.0, sum.1 + one.1);
             }
             sum.0 / sum.1.max(1.0)

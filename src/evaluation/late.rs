@@ -67,7 +67,13 @@ impl Ranking {
                 cancelled().map_or(Ok(()), Err)?;
                 let vectors = encoder.passage_token_vectors(passages[place].as_input(), how)?;
                 let panels = panels.get_or_insert_with(|| Panels::new(Isa::detect()));
-                let scores = interact(&vectors, encoder.dimension(), panels, asked, &questions);
+                let scores = interact(
+                    &vectors,
+                    encoder.architecture().dimension(),
+                    panels,
+                    asked,
+                    &questions,
+                );
                 let done = 1 + done.fetch_add(1, Ordering::Relaxed);
                 if let Some(progress) = options.progress {
                     progress(done, total);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::TrainingError;
 use super::data::PairSet;
 use super::options::TrainingOptions;
-use super::random::{below, key, permutation};
+use crate::random::{below, key, permutation};
 
 /// The places of a random choice, so that no two share one.
 pub(super) const ORDER: u64 = 1;

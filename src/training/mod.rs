@@ -18,7 +18,6 @@ mod network;
 mod optimizer;
 mod options;
 mod order;
-pub(crate) mod random;
 mod resuming;
 mod run;
 #[cfg(test)]

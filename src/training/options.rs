@@ -4,6 +4,7 @@ use super::TrainingError;
 use super::losses::{Method, Temperatures};
 use super::watch::SelectBy;
 use crate::Encoder;
+use crate::encoder::LexicalOptions;
 
 /// What matrices are multiplied in. Weights, sums and everything else are f32 in both.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +97,10 @@ pub struct TrainingOptions {
     pub select_by: SelectBy,
     /// Validations without a better figure after which the run ends; 0 to go on.
     pub patience: u32,
+    /// The lexical part that vectors are to have, its words counted over the set's passages once training is done; `None`
+    /// leaves the encoder's own, if it has one. Training is of the other elements alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lexical: Option<LexicalOptions>,
     /// Steps between checkpoints, where a folder is given; 0 for one at each validation.
     pub checkpoint_every: u64,
 }
@@ -138,6 +143,7 @@ impl Default for TrainingOptions {
             validate_every: 0,
             select_by: SelectBy::AverageRank,
             patience: 0,
+            lexical: None,
             checkpoint_every: 0,
         }
     }
@@ -245,6 +251,9 @@ impl TrainingOptions {
             if value < 5 {
                 return refuse(setting, value.to_string(), "at least 5 are needed");
             }
+        }
+        if let Some(lexical) = &self.lexical {
+            lexical.check()?;
         }
         let layers = &encoder.settings().layers;
         let several = matches!(

@@ -3,7 +3,7 @@
 use super::batch::{GROUPS, Members, ORDER, members};
 use super::data::PairSet;
 use super::options::TrainingOptions;
-use super::random::{key, permutation};
+use crate::random::{key, permutation};
 
 /// The questions of an epoch in the order in which it takes them.
 pub(crate) struct Order {

@@ -1,5 +1,6 @@
 //! A run from its first step to the encoder that comes out of it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rayon::ThreadPool;
@@ -11,7 +12,6 @@ use super::network::{Head, Network};
 use super::optimizer;
 use super::options::{Precision, TrainingOptions};
 use super::order::Order;
-use super::random::key;
 use super::resuming::identity;
 use super::tower::{Kept, ModuleTower, Side, SideDropout, SliceTower, Tower};
 use super::trained::Trained;
@@ -20,8 +20,10 @@ use super::validation;
 use super::watch::Watch;
 use crate::encoder::folder::LayerMix;
 use crate::encoder::lanes::Isa;
+use crate::encoder::lexical::Lexical;
 use crate::encoder::tokens::Tokens;
 use crate::encoder::{Encoder, LateInteraction, Weights};
+use crate::random::key;
 
 const QUESTIONS: u64 = 11;
 const PASSAGES: u64 = 12;
@@ -317,7 +319,16 @@ impl<'a> Run<'a> {
             }
             _ => None,
         };
+        let lexical = match &self.trainer.options.lexical {
+            Some(options) => {
+                let passages = self.trainer.set.passages().iter();
+                let passages: Vec<_> = passages.map(|passage| passage.as_input()).collect();
+                Some(Arc::new(Lexical::count(encoder, &passages, options)?))
+            }
+            None => encoder.shared_lexical(),
+        };
         Ok(Trained {
+            lexical,
             base: encoder.clone(),
             passages: weights(&parameters[0]),
             questions: parameters.get(1).map(weights),

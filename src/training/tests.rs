@@ -21,7 +21,9 @@ fn encoder() -> Encoder {
 
 /// Questions of three words whose passages hold the same words in another order.
 fn set(n: usize) -> PairSet {
-    let word = |i: usize, j: usize| WORDS[random::below(random::key(i as u64, &[j as u64]), WORDS.len())];
+    let word = |i: usize, j: usize| {
+        WORDS[crate::random::below(crate::random::key(i as u64, &[j as u64]), WORDS.len())]
+    };
     let passages = (0..n).map(|i| Passage {
         id: format!("p{i}"),
         title: Some(format!("t{}", i / 3)),

@@ -246,3 +246,88 @@ fn mined_negatives_are_written_for_training() {
     mine(&["--negatives", "0"]).fails(2, "at least 1");
     assert_eq!(read("mined.jsonl"), before);
 }
+
+/// An encoder that knows nothing finds passages by their words.
+#[test]
+fn words_are_weighed_by_the_encoder_that_lexical_writes() {
+    let place = asked();
+    place.run(&["add", "db", "corpus.jsonl", "-c", "notes"]).ok();
+    let told = place
+        .run(&[
+            "lexical",
+            "db",
+            "-o",
+            "words",
+            "--dimension",
+            "256",
+            "--weight",
+            "9",
+        ])
+        .ok()
+        .out;
+    assert!(told.contains("6 passages"), "{told}");
+    let shown = place.run(&["model", "show", "words"]).ok().out;
+    assert!(shown.contains("256 of the components, weight 9"), "{shown}");
+    let figures = |arguments: &[&str]| {
+        let common = [&with("evaluate", "questions.jsonl")[..], &["--json"]].concat();
+        place
+            .run(&[&common[..], arguments].concat())
+            .ok()
+            .json()
+            .remove(0)
+    };
+    assert!(figures(&[])["figures"]["top"][0].as_f64().unwrap() < 1.0);
+    let found = figures(&[
+        "--model",
+        "words",
+        "--lexical-weight",
+        "1e-9",
+        "--lexical-weight",
+        "9",
+    ]);
+    assert_eq!(found["figures"]["top"][0], 1.0);
+    let searches = found["searches"].as_array().unwrap();
+    let names: Vec<&str> = searches
+        .iter()
+        .map(|one| one["search"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["dense", "dense, words 0.000000001", "dense, words 9"]);
+    assert_eq!(searches[1]["figures"], figures(&[])["figures"]);
+    assert_eq!(searches[2]["figures"], searches[0]["figures"]);
+
+    place.run(&["reembed", "db", "--model", "words"]).ok();
+    let asked = place
+        .run(&["search", "db", "vector", "-k", "1", "--json"])
+        .ok()
+        .out;
+    assert!(asked.contains("\"p5\""), "{asked}");
+
+    let refused = |arguments: &[&str], code: i32, named: &str| drop(place.run(arguments).fails(code, named));
+    refused(&["lexical", "db", "-o", "words"], 1, "not empty");
+    refused(
+        &["lexical", "db", "-o", "more", "--dimension", "0"],
+        1,
+        "lexical dimension",
+    );
+    refused(
+        &["lexical", "db", "-o", "more", "--weight", "nan"],
+        1,
+        "lexical weight",
+    );
+    let evaluate = with("evaluate", "questions.jsonl");
+    refused(
+        &[&evaluate[..], &["--lexical-weight", "1"]].concat(),
+        1,
+        "no lexical part",
+    );
+    let train = [
+        &with("train", "questions.jsonl")[..],
+        &["-o", "trained", "--steps", "1"],
+    ]
+    .concat();
+    refused(&[&train[..], &["--lexical-weight", "1"]].concat(), 2, "--lexical");
+    place
+        .run(&[&train[..], &["--lexical", "64", "--lexical-weight", "9"]].concat())
+        .ok();
+    assert_eq!(figures(&["--model", "trained"])["figures"]["top"][0], 1.0);
+}

@@ -6,6 +6,7 @@
 
 mod folders;
 mod identity;
+mod lexical;
 mod mangled;
 mod models;
 mod numbers;

@@ -427,3 +427,35 @@ fn killed_between_the_cutover_and_its_note_it_concludes_the_same_run_and_begins_
         "the first stays to go back to"
     );
 }
+
+/// Words that questions share with their documents: an encoder that has learnt nothing else is better for weighing them.
+#[test]
+fn a_candidate_may_weigh_words() {
+    let home = tempfile::tempdir().unwrap();
+    let (_db, notes) = filled(home.path().join("db"), 200, 0);
+    let mut tx = notes.database().begin();
+    for number in 0..150 {
+        tx.pair(&notes, words(number, 4), number).unwrap();
+    }
+    tx.commit().unwrap();
+    let mut policy = policy(1);
+    policy.training.learning_rate = 1e-9;
+    policy.training.lexical = Some(stratal::encoder::LexicalOptions {
+        dimension: 128,
+        weight: 0.4,
+    });
+    notes.set_learning(&policy).unwrap();
+    assert_eq!(notes.learning().unwrap().policy, policy);
+    let dimension = notes.dimension();
+    let candidate = concluded(notes.learn().run().unwrap());
+    assert!(
+        matches!(candidate.verdict, Verdict::Accepted { .. }),
+        "{candidate:?}"
+    );
+    assert_eq!(notes.dimension(), dimension + 128);
+    // The next candidate keeps them, and is no better.
+    policy.training.lexical = None;
+    let candidate = concluded(notes.learn_by(policy).run().unwrap());
+    assert!(matches!(candidate.verdict, Verdict::NotBetter), "{candidate:?}");
+    assert_eq!(notes.dimension(), dimension + 128);
+}

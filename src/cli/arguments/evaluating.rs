@@ -82,6 +82,10 @@ pub struct Evaluate {
     /// trained so
     #[arg(long)]
     pub question_layers: bool,
+    /// Search by vectors once more with another weight of their lexical part, with passages encoded once for all (may be
+    /// repeated)
+    #[arg(long, value_name = "W")]
+    pub lexical_weight: Vec<f32>,
     /// Another encoder's folder to compare with, by bootstrap over articles
     #[arg(long, value_name = "FOLDER")]
     pub against: Option<PathBuf>,

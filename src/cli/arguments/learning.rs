@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{EncoderArguments, SearchName};
+use crate::encoder::LexicalOptions;
 use crate::training::{Method, Precision, SelectBy};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -57,6 +58,52 @@ pub struct LearnArguments {
     /// Decides order, negatives and dropout
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    #[command(flatten)]
+    pub lexical: LexicalArguments,
+}
+
+/// The lexical part of a trained encoder's vectors.
+#[derive(Clone, Debug, Args)]
+pub struct LexicalArguments {
+    /// Give vectors a lexical part of so many elements, by which a passage's score gains for words of the question
+    #[arg(long, value_name = "N")]
+    pub lexical: Option<usize>,
+    /// What a passage with all of the question's words gains
+    #[arg(long, value_name = "W", requires = "lexical")]
+    pub lexical_weight: Option<f32>,
+}
+
+impl LexicalArguments {
+    pub fn options(&self) -> Option<LexicalOptions> {
+        let usual = LexicalOptions::default();
+        self.lexical.map(|dimension| LexicalOptions {
+            dimension,
+            weight: self.lexical_weight.unwrap_or(usual.weight),
+        })
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Lexical {
+    /// The database's directory
+    pub database: PathBuf,
+    /// The collection (may be left out if there is one only)
+    #[arg(long, short)]
+    pub collection: Option<String>,
+    /// The folder of the encoder that is made
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Elements of the lexical part
+    #[arg(long, value_name = "N", default_value_t = LexicalOptions::default().dimension)]
+    pub dimension: usize,
+    /// What a passage with all of the question's words gains; `evaluate --lexical-weight` tries several
+    #[arg(long, value_name = "W", default_value_t = LexicalOptions::default().weight)]
+    pub weight: f32,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub encoder: EncoderArguments,
 }
 
 #[derive(Debug, Args)]
@@ -305,6 +352,8 @@ pub struct Train {
     /// End after so many validations without a better figure; 0 to go on
     #[arg(long, default_value_t = 0)]
     pub patience: u32,
+    #[command(flatten)]
+    pub lexical: LexicalArguments,
     /// Where the encoder works: cpu, cuda, cuda:1, or auto for a GPU if there is one
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: stratal_kernels::Device,

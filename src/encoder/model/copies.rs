@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Encoder;
 use crate::durable;
-use crate::encoder::ModelError;
+use crate::encoder::folder::LEXICAL;
+use crate::encoder::{Lexical, ModelError};
 
 impl Encoder {
     /// The files that a folder of the same architecture shares with this encoder's: all but weights and what training
@@ -47,6 +48,8 @@ impl Encoder {
                 Some(self.model.weights_hash)
             } else if *name == self.model.tokenizer_file {
                 Some(self.model.tokenizer_hash)
+            } else if name == Path::new(LEXICAL) {
+                self.lexical().map(Lexical::hash)
             } else {
                 let questions = self.model.questions.as_ref();
                 questions

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::Encoder;
 use crate::encoder::ModelError;
 use crate::encoder::batch::{self, Embeddings, EncodeOptions, Passage};
+use crate::encoder::lexical::{LexicalParts, beside};
 use crate::encoder::tokens::Tokens;
 
 impl Encoder {
@@ -27,14 +28,15 @@ impl Encoder {
         let s = &self.settings;
         let mix = self.mix();
         let layers = mix.map_or(&s.layers, |mix| &mix.layers);
-        let vectors = self.encode(passages.len(), false, layers, options, |i| {
+        let (vectors, parts) = self.encode(passages.len(), false, layers, options, |i| {
             let Passage { title, text } = passages[i];
             self.tokens(&s.passage_prompt, title, text)
         })?;
-        Ok(match mix {
+        let vectors = match mix {
             Some(mix) => mix.apply(vectors),
             None => vectors,
-        })
+        };
+        Ok(beside(vectors, parts))
     }
 
     /// Encodes queries: `[n, 1, D]`, from the first layer of the layer set.
@@ -53,9 +55,11 @@ impl Encoder {
 
     fn encode_questions(&self, queries: &[&str], layers: &[usize]) -> Result<Embeddings, ModelError> {
         let s = &self.settings;
-        self.encode(queries.len(), true, layers, &EncodeOptions::default(), |i| {
+        let none = EncodeOptions::default();
+        let (vectors, parts) = self.encode(queries.len(), true, layers, &none, |i| {
             self.tokens(&s.query_prompt, None, queries[i])
-        })
+        })?;
+        Ok(beside(vectors, parts))
     }
 
     /// The hidden states of all layers for one passage: `L + 1` arrays `[tokens, D]`, the first being the embedding
@@ -133,6 +137,7 @@ impl Encoder {
             .tokens(prompt, title, text, s.template, s.max_tokens)
     }
 
+    /// The vectors of the model, and the texts' lexical parts if they are to have some.
     fn encode(
         &self,
         n: usize,
@@ -140,7 +145,7 @@ impl Encoder {
         layers: &[usize],
         options: &EncodeOptions<'_>,
         tokens: impl Fn(usize) -> Result<Option<Tokens>, ModelError> + Sync,
-    ) -> Result<Embeddings, ModelError> {
+    ) -> Result<(Embeddings, Option<LexicalParts>), ModelError> {
         self.validate()?;
         self.threads()?.install(|| {
             let texts = (0..n)
@@ -154,20 +159,23 @@ impl Encoder {
                 .collect::<Vec<_>>();
             // One after another: of several bad texts the first is named.
             let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let parts = self.lexical().map(|lexical| lexical.parts(&texts, is_question));
             let model = &self.model;
             if let Some(on_device) = &self.on_device {
-                return on_device.encode(is_question, &self.settings, layers, &texts, options);
+                let vectors = on_device.encode(is_question, &self.settings, layers, &texts, options)?;
+                return Ok((vectors, parts));
             }
             let own = model.questions.as_ref().filter(|_| is_question);
             let packed = own.map_or(&model.packed, |questions| &questions.packed);
-            batch::encode(
+            let vectors = batch::encode(
                 packed,
                 model.architecture.dimension(),
                 &self.settings,
                 layers,
                 texts,
                 options,
-            )
+            )?;
+            Ok((vectors, parts))
         })
     }
 

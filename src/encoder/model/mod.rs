@@ -17,6 +17,7 @@ use crate::encoder::bert::Bert;
 use crate::encoder::folder::{Folder, LayerMix, LengthLimits, RefusedPooling};
 use crate::encoder::lanes::Isa;
 use crate::encoder::late::LateInteraction;
+use crate::encoder::lexical::{Lexical, LexicalOptions};
 use crate::encoder::on_device::OnDevice;
 use crate::encoder::settings::{EncoderSettings, Identity, Pooling, Template};
 use crate::encoder::tokens::TextTokenizer;
@@ -47,6 +48,7 @@ pub struct Encoder {
     pool: Option<Arc<ThreadPool>>,
     /// The model once more, where it works on another device than the CPU.
     on_device: Option<Arc<OnDevice>>,
+    lexical: Option<Arc<Lexical>>,
 }
 
 struct Model {
@@ -88,6 +90,9 @@ pub struct Description {
     pub parameters: u64,
     /// Elements of a vector.
     pub dimension: usize,
+    /// The lexical part of a vector, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lexical: Option<LexicalOptions>,
     /// The settings in force.
     pub settings: EncoderSettings,
     /// Where the length limit could come from; the smallest sensible one is the default.
@@ -132,6 +137,7 @@ impl Encoder {
             refused_pooling: folder.refused_pooling,
             pool: None,
             on_device: None,
+            lexical: folder.lexical.map(Arc::new),
             folder: folder.path.into(),
             model: Arc::new(Model {
                 files: folder.files,
@@ -269,9 +275,13 @@ impl Encoder {
         &self.model.architecture
     }
 
-    /// Elements of a vector, `D`.
+    /// Elements of a vector, `D`: those of a hidden state, and of the lexical part if there is one.
     pub fn dimension(&self) -> usize {
-        self.model.architecture.dimension()
+        let lexical = self
+            .lexical
+            .as_ref()
+            .map_or(0, |lexical| lexical.options().dimension);
+        self.model.architecture.dimension() + lexical
     }
 
     /// Checks the settings against the model.
@@ -311,6 +321,9 @@ impl Encoder {
         if let Some(mix) = self.mix() {
             parts.push(format!("mix {:?} {:?}", mix.layers, mix.weights));
         }
+        if let Some(lexical) = &self.lexical {
+            parts.push(lexical.fingerprint());
+        }
         let mut hasher = blake3::Hasher::new();
         for part in &parts {
             // The length first, so that no two lists of parts make the same bytes.
@@ -333,7 +346,8 @@ impl Encoder {
             files: self.model.files.clone(),
             architecture: architecture.clone(),
             parameters: models * architecture.parameters(),
-            dimension: architecture.dimension(),
+            dimension: self.dimension(),
+            lexical: self.lexical.as_ref().map(|lexical| lexical.options()),
             settings: self.settings.clone(),
             length_limits: self.model.limits.clone(),
         }
@@ -342,6 +356,38 @@ impl Encoder {
     /// How token vectors make a score, where the encoder was trained for it.
     pub fn late_interaction(&self) -> Option<LateInteraction> {
         self.model.late
+    }
+
+    /// What words add to a vector, if they do.
+    pub fn lexical(&self) -> Option<&Lexical> {
+        self.lexical.as_deref()
+    }
+
+    /// The same, to be shared.
+    pub(crate) fn shared_lexical(&self) -> Option<Arc<Lexical>> {
+        self.lexical.clone()
+    }
+
+    /// Without the lexical part that its folder says.
+    pub(crate) fn without_lexical(mut self) -> Self {
+        self.lexical = None;
+        self
+    }
+
+    /// With another weight of its lexical part, for questions over vectors at hand.
+    #[cfg(feature = "cli")]
+    pub(crate) fn weighing(&self, weight: f32) -> Result<Self, ModelError> {
+        let lexical = self.lexical().ok_or_else(|| ModelError::Setting {
+            setting: "lexical weight",
+            value: weight.to_string(),
+            allowed: "the encoder's vectors have no lexical part: `stratal lexical` makes one that has"
+                .into(),
+        })?;
+        let lexical = Some(Arc::new(lexical.weighing(weight)?));
+        Ok(Self {
+            lexical,
+            ..self.clone()
+        })
     }
 
     /// The model as a module of burn on `device`, with a copy of the weights.
@@ -371,6 +417,11 @@ impl Encoder {
     /// A copy of the weights of the questions' own encoder, where there is one.
     pub(crate) fn question_weights(&self) -> Option<Weights> {
         Some(self.model.questions.as_ref()?.packed.weights())
+    }
+
+    /// The mix that the folder names, whatever the layers that are asked for.
+    pub(crate) fn layer_mix(&self) -> Option<&LayerMix> {
+        self.model.mix.as_ref()
     }
 
     /// The mix of layers that makes a passage's vector: only where a single layer is asked for.

@@ -84,6 +84,6 @@ impl Site {
 
     /// The key of a token's elements here.
     pub fn mix(self, key: u64) -> u64 {
-        crate::training::random::mix(key ^ self.number())
+        crate::random::mix(key ^ self.number())
     }
 }

@@ -1,7 +1,7 @@
 //! The forward pass, keeping what the backward pass needs.
 
 use crate::encoder::tokens::Tokens;
-use crate::training::random;
+use crate::random;
 
 use super::dropout::Drop;
 use super::{Dropout, LayerStates, Layout, Network, Normed, Pass, resize, starts};

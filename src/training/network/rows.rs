@@ -260,7 +260,7 @@ unsafe fn drop_out_body<L: Lanes>(
     factor: f32,
 ) {
     for (row, &key) in x.chunks_exact_mut(d).zip(keys) {
-        let key = crate::training::random::mix(key ^ site);
+        let key = crate::random::mix(key ^ site);
         let (low, high) = (key as u32, (key >> 32) as u32);
         for (column, x) in row.iter_mut().enumerate() {
             let mut h = low.wrapping_add((column as u32).wrapping_mul(0x9e37_79b9));

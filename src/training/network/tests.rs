@@ -290,7 +290,7 @@ fn dropout_takes_its_share_and_keeps_the_sum() {
     let config = tiny();
     let isa = Isa::detect();
     let mut x = vec![1.0f32; 200 * 64];
-    let keys: Vec<u64> = (0..200).map(crate::training::random::mix).collect();
+    let keys: Vec<u64> = (0..200).map(crate::random::mix).collect();
     dropout::Drop::new(0.1).apply(isa, &mut x, 64, &keys, dropout::Site::Attention(1));
     let zeros = x.iter().filter(|&&x| x == 0.0).count() as f64 / x.len() as f64;
     assert!((zeros - 0.1).abs() < 0.01, "{zeros}");

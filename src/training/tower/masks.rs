@@ -4,8 +4,8 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::SideDropout;
 use crate::encoder::bert::module::Regime;
+use crate::random;
 use crate::training::network::{Drop, Site};
-use crate::training::random;
 
 /// How a chunk of texts passes through the module in training.
 pub(super) struct Thinned {

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 
 use super::TrainingError;
 use super::network::{Head, Layout, Pass, Vectors};
-use super::random::key;
 use crate::encoder::tokens::Tokens;
+use crate::random::key;
 
 pub(crate) use module::ModuleTower;
 pub(crate) use slices::SliceTower;
