@@ -76,6 +76,8 @@ pub mod ingest;
 #[cfg(feature = "encoder")]
 pub mod learning;
 #[cfg(feature = "encoder")]
+mod lexical;
+#[cfg(feature = "encoder")]
 mod models;
 mod pairs;
 mod query;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::add::listen_for_interrupts;
 use super::arguments::{Evaluate, SearchName};
 use super::output::{Output, figure, note, signed};
-use super::searched::{Searched, Way, needed, rankings};
+use super::searched::{Searched, Way, check_weights, needed, rankings};
 use super::train::{Pairs, check_askable, check_writable, encoder_of, more, pairs, write};
 use super::{Failure, Outcome};
 use crate::evaluation::{
@@ -56,6 +56,7 @@ pub fn evaluate(arguments: &Evaluate, output: &mut Output) -> Outcome {
         false => None,
     };
     if let Some(encoder) = &encoder {
+        check_weights(encoder, &pairs, &arguments.lexical_weight)?;
         let files =
             std::iter::once(arguments.pairs.name()).chain(arguments.also.iter().map(PathBuf::as_path));
         for (set, file) in sets.iter().zip(files) {

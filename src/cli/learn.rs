@@ -231,7 +231,7 @@ impl LearnArguments {
         policy.training.epochs = self.epochs.unwrap_or(policy.training.epochs);
         policy.training.steps = self.steps.unwrap_or(policy.training.steps);
         policy.training.seed = self.seed.unwrap_or(policy.training.seed);
-        policy.training.lexical = self.lexical.options().or(policy.training.lexical);
+        policy.training.lexical = self.lexical.over(policy.training.lexical);
         policy
     }
 }

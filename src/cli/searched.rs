@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Failure;
 use super::arguments::{Evaluate, SearchName};
 use super::output::{bar, counted, note};
 use super::train::Pairs;
+use super::{Failure, Outcome};
 use crate::encoder::{Embeddings, EncodeOptions, LateInteraction};
 use crate::evaluation::{Bm25, Ranking};
 use crate::training::{Mined, PairSet};
@@ -37,8 +37,7 @@ impl<'a> Searched<'a> {
         cancel: &AtomicBool,
     ) -> Result<Searched<'a>, Failure> {
         if let Some(collection) = &pairs.collection
-            && collection.has_encoder()
-            && collection.encoder()?.identity().hash == encoder.identity().hash
+            && holds(collection, encoder)?
         {
             return Ok(Searched::Collection(collection));
         }
@@ -73,12 +72,7 @@ impl<'a> Searched<'a> {
             Searched::Vectors(encoder, vectors) | Searched::BothLayers(encoder, vectors) => {
                 (encoder, vectors)
             }
-            _ => {
-                return Err(Failure::Usage(
-                    "a collection is asked under its own weight of words: name the passages by --corpus"
-                        .to_owned(),
-                ));
-            }
+            _ => return Err(under_its_own_weight()),
         };
         let encoder = encoder.weighing(weight)?;
         Ok(match self {
@@ -111,6 +105,28 @@ impl<'a> Searched<'a> {
         ));
         Ok(mined)
     }
+}
+
+/// Whether questions could be asked under other weights of their words, before anything long is done.
+pub fn check_weights(encoder: &Encoder, pairs: &Pairs, weights: &[f32]) -> Outcome {
+    for &weight in weights {
+        encoder.weighing(weight)?;
+    }
+    match &pairs.collection {
+        Some(collection) if !weights.is_empty() && holds(collection, encoder)? => Err(under_its_own_weight()),
+        _ => Ok(()),
+    }
+}
+
+fn under_its_own_weight() -> Failure {
+    Failure::Usage(
+        "a collection is asked under its own weight of words: name the passages by --corpus".to_owned(),
+    )
+}
+
+/// Whether a collection's vectors are the encoder's.
+fn holds(collection: &Collection, encoder: &Encoder) -> Result<bool, Failure> {
+    Ok(collection.has_encoder() && collection.encoder()?.identity().hash == encoder.identity().hash)
 }
 
 /// A way of searching, and what it is called.
@@ -209,6 +225,14 @@ pub fn needed(ways: &[Way], arguments: &Evaluate) -> BTreeSet<SearchName> {
     needed
 }
 
+fn stop_if(cancel: &AtomicBool) -> Outcome {
+    if cancel.load(Ordering::Relaxed) {
+        note("stopped");
+        return Err(Failure::Partly);
+    }
+    Ok(())
+}
+
 /// The rankings of every set, each search done once, passages encoded once for all sets.
 pub fn rankings(
     needed: &BTreeSet<SearchName>,
@@ -226,10 +250,7 @@ pub fn rankings(
     let mut all: Vec<Deep> = vec![Deep::default(); sets.len()];
     let mut take = |search: SearchName, passages: &Searched<'_>| {
         for (set, deep) in sets.iter().zip(&mut all) {
-            if cancel.load(Ordering::Relaxed) {
-                note("stopped");
-                return Err(Failure::Partly);
-            }
+            stop_if(cancel)?;
             deep.by_search.insert(search, passages.ranking(set, depth)?);
         }
         Ok::<(), Failure>(())
@@ -248,6 +269,7 @@ pub fn rankings(
         take(SearchName::Dense, &vectors)?;
         for &weight in &arguments.lexical_weight {
             for (set, deep) in sets.iter().zip(&mut all) {
+                stop_if(cancel)?;
                 deep.by_weight.push(vectors.weighing(weight, set, k)?);
             }
         }

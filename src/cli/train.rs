@@ -118,7 +118,10 @@ pub fn train(arguments: &Train, output: &mut Output) -> Outcome {
         check_writable(file)?;
     }
     let mut pairs = pairs(&arguments.pairs)?;
-    let encoder = encoder_of(&arguments.encoder, &pairs, arguments.device)?;
+    let mut encoder = encoder_of(&arguments.encoder, &pairs, arguments.device)?;
+    if arguments.lexical.lexical == Some(0) {
+        encoder = encoder.without_lexical();
+    }
     let options = options(arguments, &encoder);
     options.check(&encoder)?;
     let cancel = Arc::new(AtomicBool::new(false));
@@ -281,7 +284,7 @@ fn options(arguments: &Train, encoder: &Encoder) -> TrainingOptions {
         select_by: arguments.select_by.into(),
         patience: arguments.patience,
         checkpoint_every: arguments.every,
-        lexical: arguments.lexical.options(),
+        lexical: arguments.lexical.over(None),
         ..TrainingOptions::default()
     }
 }

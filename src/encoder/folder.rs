@@ -111,6 +111,8 @@ pub(crate) struct Folder {
     pub mix: Option<LayerMix>,
     pub late: Option<LateInteraction>,
     pub lexical: Option<Lexical>,
+    /// Of the bytes of `stratal.json`.
+    pub trained_hash: Option<blake3::Hash>,
 }
 
 /// A pooling that a folder asks for and that is not supported: the file and the mode's name.
@@ -195,7 +197,9 @@ impl Folder {
         };
         let trained = read_trained(path, &architecture, &mut files)?;
         let (mut question_weights, mut mix, mut late, mut lexical) = (None, None, None, None);
-        if let Some(trained) = trained {
+        let mut trained_hash = None;
+        if let Some((trained, hash)) = trained {
+            trained_hash = Some(hash);
             settings = EncoderSettings {
                 name: settings.name,
                 ..trained.settings
@@ -205,7 +209,9 @@ impl Folder {
             if let Some(entry) = trained.lexical {
                 let bytes = require(path, Path::new(LEXICAL), &mut files)?;
                 let file = path.join(LEXICAL);
-                lexical = Some(Lexical::parse(&entry, &file, &bytes, architecture.vocab_size())?);
+                let tokenizer = blake3::hash(&tokenizer);
+                let vocabulary = architecture.vocab_size();
+                lexical = Some(Lexical::parse(&entry, &file, &bytes, vocabulary, tokenizer)?);
             }
             refused_pooling = None;
             if let Some(folder) = trained.question_encoder {
@@ -220,6 +226,7 @@ impl Folder {
             mix,
             late,
             lexical,
+            trained_hash,
             files,
             architecture,
             limits,
@@ -306,10 +313,12 @@ fn read_trained(
     folder: &Path,
     architecture: &Architecture,
     files: &mut Vec<PathBuf>,
-) -> Result<Option<Trained>, ModelError> {
-    let Some(json) = optional_json(folder, Path::new(TRAINED), files)? else {
+) -> Result<Option<(Trained, blake3::Hash)>, ModelError> {
+    if !folder.join(TRAINED).exists() {
         return Ok(None);
-    };
+    }
+    let bytes = require(folder, Path::new(TRAINED), files)?;
+    let json = parse_json(folder.join(TRAINED), &bytes)?;
     let broken = |reason: String| ModelError::Json {
         file: folder.join(TRAINED),
         reason,
@@ -339,7 +348,7 @@ fn read_trained(
             ));
         }
     }
-    Ok(Some(trained))
+    Ok(Some((trained, blake3::hash(&bytes))))
 }
 
 fn read_modules(folder: &Path, files: &mut Vec<PathBuf>) -> Result<Modules, ModelError> {

@@ -7,7 +7,8 @@
 //!
 //! where `f_t` and `g_t` say how often the question and the passage have the token `t`, and `w` is the weight: the share
 //! of the question's words that the passage has, by BM25 (Robertson and Zaragoza, "The Probabilistic Relevance
-//! Framework", 2009), over the model's own tokens. `idf` is learnt by counting passages.
+//! Framework", 2009), over the model's own tokens. The divisor is 1 at least. `idf` is learnt by counting passages, and 0
+//! for tokens that all of them have, for unknown words and for a query's prompt.
 //!
 //! Each token has a random direction of `E` signs, and a text is the weighted sum of its tokens' directions. Those of
 //! different tokens are nearly orthogonal, so that what is left of their inner products is an error without bias, of
@@ -36,6 +37,15 @@ const B: f32 = 0.75;
 /// are made and neighbours chosen.
 const LENGTH: f32 = 0.5;
 const DIMENSION_MAX: usize = 4096;
+const WEIGHT_MAX: f32 = 1000.0;
+/// What a passage's part may be multiplied by: far beyond what texts ask for, and such that nothing overflows.
+const SCALES: std::ops::RangeInclusive<f32> = 1e-6..=1e6;
+/// More than the weight of any word of 2^64 passages.
+const IDF_MAX: f32 = 64.0;
+/// Passages that are read at once.
+const READ: usize = 4096;
+/// Passages at most whose length is looked at.
+const MEASURED: usize = 20_000;
 /// Decides the tokens' directions: another number makes other vectors.
 const SEED: u64 = 0x1e71_ca15;
 /// The tensor in the folder's file.
@@ -48,7 +58,8 @@ pub struct LexicalOptions {
     /// Elements that it adds to a vector, `E`: 1 to 4,096. More tell tokens better apart; 384 are a good deal.
     pub dimension: usize,
     /// What a passage's score gains at most by having all words of a question: for vectors of length 1, whose scores are
-    /// cosines, 0.3 to 0.8.
+    /// cosines, 0.3 to 0.8; for longer ones more. It is meant for inner products: under `Similarity::Cosine` a passage's
+    /// whole vector is scaled to length 1, and one of many rare words gets less of both its meaning and its words.
     pub weight: f32,
 }
 
@@ -74,12 +85,9 @@ impl LexicalOptions {
             let allowed = format!("1 to {DIMENSION_MAX} elements are possible");
             return refuse("lexical dimension", self.dimension.to_string(), allowed);
         }
-        if !(self.weight > 0.0 && self.weight.is_finite()) {
-            return refuse(
-                "lexical weight",
-                self.weight.to_string(),
-                "it must be a number above 0".into(),
-            );
+        if !(self.weight > 0.0 && self.weight <= WEIGHT_MAX) {
+            let allowed = format!("it must be above 0 and at most {WEIGHT_MAX}");
+            return refuse("lexical weight", self.weight.to_string(), allowed);
         }
         Ok(())
     }
@@ -96,6 +104,8 @@ pub struct Lexical {
     idf: Vec<f32>,
     /// Of the table, as a file.
     hash: blake3::Hash,
+    /// Of the tokenizer whose tokens were counted.
+    tokenizer: blake3::Hash,
 }
 
 /// What the folder's `stratal.json` says of a lexical part; the table is a file of its own.
@@ -109,7 +119,8 @@ pub(crate) struct LexicalEntry {
 }
 
 impl Lexical {
-    /// Counts in how many passages each token of the encoder is, as far as it reads them under its settings.
+    /// Counts in how many passages each token of the encoder is, as far as it reads them under its settings. Later passages
+    /// are weighed by what was counted then; where the texts have become others, count anew.
     ///
     /// # Errors
     /// [`ModelError::Setting`] for options outside of what is possible, or where no passage has a token; those of
@@ -121,39 +132,70 @@ impl Lexical {
     ) -> Result<Lexical, ModelError> {
         options.check()?;
         encoder.validate()?;
+        let pool = encoder.threads()?;
+        pool.install(|| Lexical::count_here(encoder, passages, options))
+    }
+
+    /// The same on the threads of the caller.
+    pub(crate) fn count_here(
+        encoder: &Encoder,
+        passages: &[Passage<'_>],
+        options: &LexicalOptions,
+    ) -> Result<Lexical, ModelError> {
         let limit = encoder.settings().max_tokens;
-        let read = encoder.threads()?.install(|| {
-            let read = passages.par_iter().map(|&passage| {
+        let every = passages.len().div_ceil(MEASURED).max(1);
+        let mut measured = Vec::new();
+        let mut passages_with = vec![0u64; encoder.architecture().vocab_size()];
+        let (mut read, mut tokens) = (0u64, 0u64);
+        for (block, passages) in passages.chunks(READ).enumerate() {
+            let counts = passages.par_iter().map(|&passage| {
                 let tokens = encoder.passage_tokens(passage, limit)?;
                 Ok(tokens.map(|tokens| counted(&tokens.ids)).unwrap_or_default())
             });
-            read.collect::<Result<Vec<_>, ModelError>>()
-        })?;
-        let read: Vec<_> = read.into_iter().filter(|counts| !counts.is_empty()).collect();
-        if read.is_empty() {
+            let counts = counts.collect::<Result<Vec<_>, ModelError>>()?;
+            let there = counts
+                .into_iter()
+                .enumerate()
+                .filter(|(_, counts)| !counts.is_empty());
+            for (place, counts) in there {
+                read += 1;
+                for &(token, count) in &counts {
+                    passages_with[token as usize] += 1;
+                    tokens += u64::from(count);
+                }
+                if (block * READ + place).is_multiple_of(every) || measured.is_empty() {
+                    measured.push(counts);
+                }
+            }
+        }
+        if read == 0 {
             return Err(ModelError::Setting {
                 setting: "lexical",
                 value: format!("{} passages", passages.len()),
                 allowed: "words are counted over passages, one with a token at least".into(),
             });
         }
-        let n = read.len() as f64;
-        let mut passages_with = vec![0u64; encoder.architecture().vocab_size()];
-        let mut tokens = 0u64;
-        for &(token, count) in read.iter().flatten() {
-            passages_with[token as usize] += 1;
-            tokens += u64::from(count);
-        }
-        let idf = passages_with.into_iter().map(|with| {
-            let with = with as f64;
-            (1.0 + (n - with + 0.5) / (with + 0.5)).ln() as f32
+        let n = read as f64;
+        let idf = passages_with.into_iter().map(|with| match with == read {
+            // Such as special tokens.
+            true => 0.0,
+            false => {
+                let with = with as f64;
+                (1.0 + (n - with + 0.5) / (with + 0.5)).ln() as f32
+            }
         });
+        let mut idf: Vec<f32> = idf.collect();
+        // One token for all words that the model does not know: sharing it says nothing.
+        if let Some(unknown) = encoder.unknown_token() {
+            idf[unknown as usize] = 0.0;
+        }
         let mut lexical = Lexical {
             options: *options,
             scale: 1.0,
             mean_tokens: (tokens as f64 / n) as f32,
-            idf: idf.collect(),
+            idf,
             hash: blake3::hash(b""),
+            tokenizer: encoder.tokenizer_hash(),
         };
         let length = |counts: &Counts| {
             let parts = lexical.passage_weights(counts);
@@ -162,9 +204,9 @@ impl Lexical {
                 .sum::<f64>()
                 .sqrt()
         };
-        let mean = read.iter().map(length).sum::<f64>() / n;
-        // Where every passage is the same word there is nothing to tell passages apart by.
-        lexical.scale = LENGTH / (mean.max(1e-6) as f32);
+        let mean = measured.iter().map(length).sum::<f64>() / measured.len() as f64;
+        // Of passages that are all one unknown word the mean is 0.
+        lexical.scale = (LENGTH / mean as f32).clamp(*SCALES.start(), *SCALES.end());
         lexical.hash = blake3::hash(&lexical.table()?);
         Ok(lexical)
     }
@@ -216,6 +258,19 @@ impl Lexical {
         })
     }
 
+    /// Refuses words that were counted by another encoder's tokens.
+    pub(crate) fn check_counted_by(&self, encoder: &Encoder) -> Result<(), ModelError> {
+        let vocabulary = encoder.architecture().vocab_size();
+        if self.tokenizer == encoder.tokenizer_hash() && self.idf.len() == vocabulary {
+            return Ok(());
+        }
+        Err(ModelError::Setting {
+            setting: "lexical",
+            value: "words counted by another encoder".into(),
+            allowed: "its tokens are not this one's: count with this encoder".into(),
+        })
+    }
+
     /// Of the folder's file.
     pub(crate) fn hash(&self) -> blake3::Hash {
         self.hash
@@ -227,6 +282,7 @@ impl Lexical {
         file: &Path,
         bytes: &[u8],
         vocabulary: usize,
+        tokenizer: blake3::Hash,
     ) -> Result<Lexical, ModelError> {
         check_length(file, bytes)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|error| header_error(file, &error))?;
@@ -236,12 +292,12 @@ impl Lexical {
             weight: entry.weight,
         };
         options.check()?;
-        let numbers = [entry.scale, entry.mean_tokens];
-        let possible = |x: &f32| *x > 0.0 && x.is_finite();
-        if !numbers.iter().all(possible) || idf.iter().any(|x| !(*x >= 0.0 && x.is_finite())) {
+        let is_length = entry.mean_tokens >= 1.0 && entry.mean_tokens.is_finite();
+        let is_weight = |x: &f32| (0.0..=IDF_MAX).contains(x);
+        if !SCALES.contains(&entry.scale) || !is_length || !idf.iter().all(is_weight) {
             return Err(ModelError::Json {
                 file: file.to_path_buf(),
-                reason: "the lexical part has a number that is not finite, or below 0".into(),
+                reason: "the lexical part has a number that counting words does not give".into(),
             });
         }
         Ok(Lexical {
@@ -249,24 +305,29 @@ impl Lexical {
             scale: entry.scale,
             mean_tokens: entry.mean_tokens,
             hash: blake3::hash(bytes),
+            tokenizer,
             idf,
         })
     }
 
-    /// The parts of some texts.
-    pub(crate) fn parts(&self, texts: &[Tokens], are_questions: bool) -> LexicalParts {
+    /// The parts of some texts: of passages, or of questions that begin with the tokens of `prompt`, which ask for nothing.
+    pub(crate) fn parts(&self, texts: &[Tokens], prompt: Option<&[u32]>) -> LexicalParts {
         let e = self.options.dimension;
+        let prompt = prompt.map(counted);
         let mut elements = vec![0.0f32; texts.len() * e];
         let rows = elements.par_chunks_exact_mut(e).zip(texts);
         rows.for_each(|(out, text)| {
-            let counts = counted(&text.ids);
-            match are_questions {
-                true => project(self.question_weights(&counts), out),
-                false => project(self.passage_weights(&counts), out),
-            }
-            let factor = match are_questions {
-                true => self.options.weight / self.scale,
-                false => self.scale,
+            let mut counts = counted(&text.ids);
+            let factor = match &prompt {
+                Some(prompt) => {
+                    take_away(&mut counts, prompt);
+                    project(self.question_weights(&counts), out);
+                    self.options.weight / self.scale
+                }
+                None => {
+                    project(self.passage_weights(&counts), out);
+                    self.scale
+                }
             };
             out.iter_mut().for_each(|x| *x *= factor);
         });
@@ -289,8 +350,8 @@ impl Lexical {
         let all = counts
             .iter()
             .map(|&(token, count)| count as f32 * self.idf[token as usize]);
-        // A question of words that all passages have asks for none of them.
-        let all = all.sum::<f32>().max(1e-6);
+        // A question of words that most passages have asks for little: its few differences are not blown up to a whole.
+        let all = all.sum::<f32>().max(1.0);
         counts
             .iter()
             .map(move |&(token, count)| (token, count as f32 * self.root(token) / all))
@@ -311,6 +372,15 @@ fn counted(ids: &[u32]) -> Counts {
     ids.sort_unstable();
     let same = ids.chunk_by(|a, b| a == b);
     same.map(|tokens| (tokens[0], tokens.len() as u32)).collect()
+}
+
+fn take_away(counts: &mut Counts, others: &Counts) {
+    for (token, count) in counts.iter_mut() {
+        if let Ok(at) = others.binary_search_by_key(token, |(other, _)| *other) {
+            *count = count.saturating_sub(others[at].1);
+        }
+    }
+    counts.retain(|(_, count)| *count > 0);
 }
 
 /// Adds up tokens' directions, each of length 1.

@@ -23,16 +23,19 @@ pub(crate) struct Parts<'a> {
 
 impl Encoder {
     /// Writes the encoder with a lexical part (in place of one that it may have) as a folder that
-    /// [`Encoder::from_folder`] reads, durably; the folder must be empty or not there. Gives the new encoder.
+    /// [`Encoder::from_folder`] reads, durably; the folder must be empty or not there. Gives the new encoder. Other
+    /// programs that read the folder see the model alone.
     ///
     /// # Errors
-    /// [`ModelError::Io`]; [`ModelError::Setting`] for settings that do not fit the model.
+    /// [`ModelError::Io`]; [`ModelError::Setting`] for settings that do not fit the model, or for words that another encoder
+    /// counted.
     pub fn save_with_lexical(
         &self,
         lexical: &Lexical,
         folder: impl AsRef<Path>,
     ) -> Result<Encoder, ModelError> {
         self.validate()?;
+        lexical.check_counted_by(self)?;
         let questions = self.question_weights();
         let parts = Parts {
             base: self,

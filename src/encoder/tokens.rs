@@ -215,6 +215,21 @@ impl TextTokenizer {
         }
     }
 
+    /// Word pieces of a prompt.
+    pub(crate) fn prompt(&self, prompt: &str) -> Result<Vec<u32>, ModelError> {
+        match self.lower_case {
+            true => self.raw(&prompt.to_lowercase()),
+            false => self.raw(prompt),
+        }
+    }
+
+    /// The token of words that the model does not know, under the names that BERT and T5 have for it.
+    pub(crate) fn unknown(&self) -> Option<u32> {
+        ["[UNK]", "<unk>"]
+            .iter()
+            .find_map(|name| self.tokenizer.token_to_id(name))
+    }
+
     /// Word pieces of the whole input, without special tokens.
     pub(crate) fn raw(&self, input: &str) -> Result<Vec<u32>, ModelError> {
         let encoding = self

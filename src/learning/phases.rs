@@ -10,7 +10,7 @@ use super::{Learning, Metric};
 use crate::evaluation::{Ranking, Scores, figures, paired_bootstrap, scores};
 use crate::models::remove_folder;
 use crate::training::{Observer, StepReport, Trainer, TrainingError};
-use crate::{EncodeOptions, Encoder, Error, ReembedProgress, Result};
+use crate::{EncodeOptions, Encoder, Error, ReembedProgress, Result, Similarity};
 
 /// Passages that questions are searched among for hard negatives.
 const MINED_DEPTH: usize = 60;
@@ -36,6 +36,7 @@ impl Run<'_> {
             train.mine_negatives(&rankings, underway.policy.training.negative_pool)?;
         }
         let mut options = underway.policy.training.clone();
+        let lexical = options.lexical.take();
         options.steps = underway.steps;
         options.chunk = underway.chunk;
         if options.checkpoint_every == 0 {
@@ -73,6 +74,11 @@ impl Run<'_> {
                 }
                 Err(error) => return Err(error.into()),
             }
+        };
+        // Of documents as they are: questions that are made of them take a part of each out.
+        let trained = match &lexical {
+            Some(lexical) => trained.weighing(self.collection.count_words(&self.encoder, lexical)?),
+            None => trained,
         };
         underway.candidate.steps = trained.report().steps;
         // Whole or not there: a kill while it is written must not leave half a model.
@@ -152,7 +158,13 @@ impl Run<'_> {
                 progress: Some(&told),
                 cancel: Some(self.cancel),
             };
-            let ranking = Ranking::dense(encoder, &set, JUDGED_DEPTH, &options)?;
+            let inputs: Vec<_> = set.passages().iter().map(|passage| passage.as_input()).collect();
+            let mut vectors = encoder.encode_documents(&inputs, &options)?;
+            if self.collection.similarity() == Similarity::Cosine {
+                // As they would be stored.
+                vectors.scale_to_length_1();
+            }
+            let ranking = Ranking::by_vectors(encoder, &vectors, &set, JUDGED_DEPTH)?;
             Ok(self.pool.install(|| scores(&set, &ranking)))
         };
         let before = ranked(&self.encoder, 0)?;

@@ -2,6 +2,7 @@
 
 use super::TrainingError;
 use super::checkpoint;
+use super::options::TrainingOptions;
 use super::run::Run;
 use super::tower::{State, Tower};
 use super::trainer::Trainer;
@@ -83,7 +84,12 @@ pub(super) fn identity(trainer: &Trainer<'_>) -> String {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
-    put(format!("{:?}", trainer.options).as_bytes());
+    // Words are counted when all steps are done.
+    let options = TrainingOptions {
+        lexical: None,
+        ..trainer.options.clone()
+    };
+    put(format!("{options:?}").as_bytes());
     put(trainer.encoder.identity().hash.as_bytes());
     for set in [Some(trainer.set), trainer.validation].into_iter().flatten() {
         put(&(set.questions().len() as u64).to_le_bytes());

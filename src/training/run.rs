@@ -323,7 +323,10 @@ impl<'a> Run<'a> {
             Some(options) => {
                 let passages = self.trainer.set.passages().iter();
                 let passages: Vec<_> = passages.map(|passage| passage.as_input()).collect();
-                Some(Arc::new(Lexical::count(encoder, &passages, options)?))
+                let counted = self
+                    .pool
+                    .install(|| Lexical::count_here(encoder, &passages, options));
+                Some(Arc::new(counted?))
             }
             None => encoder.shared_lexical(),
         };

@@ -497,3 +497,52 @@ fn in_half_precision_a_run_learns_as_in_single() {
     let (single, half) = (run(Precision::Single), run(Precision::Half));
     assert!((single - half).abs() < 0.3 * single.max(0.1), "{single} {half}");
 }
+
+/// Words are counted once training is done, go along with both encoders and a mix, and stay where nothing is said.
+#[test]
+fn a_trained_encoder_weighs_words() {
+    let (encoder, set) = (encoder().normalize(true).layers([2, 1]), set(24));
+    let home = tempfile::tempdir().unwrap();
+    let train = |encoder: &Encoder, lexical, name: &str| {
+        let options = TrainingOptions {
+            tied: false,
+            steps: 2,
+            lexical,
+            ..options(Method::ScalarMix)
+        };
+        let trained = Trainer::new(encoder, &set).options(options).run().unwrap();
+        trained.save(home.path().join(name)).unwrap()
+    };
+    let vectors = |encoder: &Encoder| {
+        let passages: Vec<_> = set.passages().iter().map(|passage| passage.as_input()).collect();
+        let mut vectors = encoder.encode_documents(&passages, &Default::default()).unwrap();
+        let asked = encoder.encode_queries(&["leaves of the tree"]).unwrap();
+        assert_eq!((vectors.m, vectors.dimension), (1, asked.dimension));
+        vectors.vectors.extend(asked.vectors);
+        vectors
+    };
+    let lexical = crate::encoder::LexicalOptions {
+        dimension: 48,
+        weight: 0.5,
+    };
+    let plain = train(&encoder, None, "plain");
+    let words = train(&encoder, Some(lexical), "words");
+    let (d, without, with) = (encoder.dimension(), vectors(&plain), vectors(&words));
+    assert_eq!((without.dimension, with.dimension), (d, d + 48));
+    for (old, new) in without
+        .vectors
+        .chunks_exact(d)
+        .zip(with.vectors.chunks_exact(d + 48))
+    {
+        assert_eq!(old, &new[..d]);
+        assert!(new[d..].iter().any(|x| *x != 0.0));
+    }
+    // Of the folder, with its encoder of questions and its mix, as of the training.
+    let counted = words.lexical().unwrap().clone();
+    let again = plain
+        .save_with_lexical(&counted, home.path().join("again"))
+        .unwrap();
+    assert_eq!(vectors(&again), with);
+    let on = train(&words.clone().layers([2, 1]), None, "on");
+    assert_eq!(on.lexical().unwrap().options(), lexical);
+}

@@ -29,6 +29,12 @@ impl Trained {
         &self.report
     }
 
+    /// With the words that were counted.
+    pub(crate) fn weighing(mut self, words: Lexical) -> Trained {
+        self.lexical = Some(Arc::new(words));
+        self
+    }
+
     /// Writes the encoder, durably, as a folder that `Encoder::from_folder` reads; it must be empty or not there.
     ///
     /// It holds `config.json`, the tokenizer, `model.safetensors` (the passages' encoder, and the questions' too unless

@@ -330,4 +330,31 @@ fn words_are_weighed_by_the_encoder_that_lexical_writes() {
         .run(&[&train[..], &["--lexical", "64", "--lexical-weight", "9"]].concat())
         .ok();
     assert_eq!(figures(&["--model", "trained"])["figures"]["top"][0], 1.0);
+    // Of the words that the encoder had, 0 leaves none.
+    let train = [
+        "--model",
+        "trained",
+        "--lexical",
+        "0",
+        "-o",
+        "plain",
+        "--steps",
+        "1",
+    ];
+    place
+        .run(&[&with("train", "questions.jsonl")[..], &train].concat())
+        .ok();
+    let shown = place.run(&["model", "show", "plain"]).ok().out;
+    assert!(!shown.contains("words"), "{shown}");
+    // The collection holds these vectors already.
+    let held = [
+        "evaluate",
+        "--database",
+        "db",
+        "--questions",
+        "questions.jsonl",
+        "--lexical-weight",
+        "1",
+    ];
+    refused(&held, 2, "by --corpus");
 }

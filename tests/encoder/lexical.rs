@@ -22,8 +22,12 @@ fn options(dimension: usize, weight: f32) -> LexicalOptions {
 }
 
 fn with_words(encoder: &Encoder, options: LexicalOptions) -> (TempDir, Encoder) {
+    with_words_of(&TEXTS, encoder, options)
+}
+
+fn with_words_of(texts: &[&str], encoder: &Encoder, options: LexicalOptions) -> (TempDir, Encoder) {
     let folder = tempfile::tempdir().unwrap();
-    let words = Lexical::count(encoder, &passages(&TEXTS), &options).unwrap();
+    let words = Lexical::count(encoder, &passages(texts), &options).unwrap();
     let made = encoder
         .save_with_lexical(&words, folder.path().join("made"))
         .unwrap();
@@ -44,7 +48,10 @@ fn share(question: &str, passage: &str) -> f64 {
     let count = |text: &str, word: &str| words(text).iter().filter(|w| *w == word).count() as f64;
     let idf = |word: &str| {
         let with = TEXTS.iter().filter(|text| count(text, word) > 0.0).count() as f64;
-        (1.0 + (n - with + 0.5) / (with + 0.5)).ln()
+        match with == n {
+            true => 0.0,
+            false => (1.0 + (n - with + 0.5) / (with + 0.5)).ln(),
+        }
     };
     let mean = TEXTS.iter().map(|text| words(text).len() as f64).sum::<f64>() / n;
     let norm = 0.6 * (0.25 + 0.75 * words(passage).len() as f64 / mean);
@@ -53,7 +60,7 @@ fn share(question: &str, passage: &str) -> f64 {
         .iter()
         .map(|word| idf(word) * count(passage, word) / (count(passage, word) + norm))
         .sum::<f64>();
-    gained / all
+    gained / all.max(1.0)
 }
 
 #[test]
@@ -123,7 +130,7 @@ fn it_is_kept_with_the_model_and_part_of_its_identity() {
         made.identity().hash,
         with_words(&plain, options(65, 0.5)).1.identity().hash,
         with_words(&plain, options(64, 0.4)).1.identity().hash,
-        with_words(&plain.clone().max_tokens(6), options(64, 0.5))
+        with_words_of(&TEXTS[1..], &plain, options(64, 0.5))
             .1
             .identity()
             .hash,
@@ -166,6 +173,7 @@ fn what_cannot_be_is_refused() {
         (options(8, -1.0), "lexical weight"),
         (options(8, f32::NAN), "lexical weight"),
         (options(8, f32::INFINITY), "lexical weight"),
+        (options(8, 1e4), "lexical weight"),
     ] {
         let error = Lexical::count(&plain, &passages(&TEXTS), &options).unwrap_err();
         assert!(error.to_string().contains(named), "{error}");
@@ -239,6 +247,15 @@ fn a_mangled_lexical_part_is_named() {
     );
     mangled(
         &|path| {
+            let mut bytes = fs::read(path.join(table)).unwrap();
+            let last = bytes.len() - 4;
+            bytes[last..].copy_from_slice(&(-1.0f32).to_le_bytes());
+            fs::write(path.join(table), &bytes).unwrap();
+        },
+        "counting words does not give",
+    );
+    mangled(
+        &|path| {
             fs::copy(path.join("model.safetensors"), path.join(table)).unwrap();
         },
         "inverse_document_frequency",
@@ -253,8 +270,9 @@ fn settings_of_a_mangled_lexical_part_are_named() {
         ("dimension", json!(0), "lexical dimension"),
         ("dimension", json!(1u64 << 40), "lexical dimension"),
         ("weight", json!(-0.5), "lexical weight"),
-        ("scale", json!(0.0), "not finite"),
-        ("mean_tokens", json!(-1.0), "not finite"),
+        ("scale", json!(0.0), "counting words does not give"),
+        ("scale", json!(1e-30), "counting words does not give"),
+        ("mean_tokens", json!(-1.0), "counting words does not give"),
         ("other", json!(1), "unknown field"),
     ] {
         let (kept, _) = with_words(&plain, options(8, 0.5));
@@ -270,4 +288,135 @@ fn settings_of_a_mangled_lexical_part_are_named() {
     edit(&kept.path().join("made"), "stratal.json", "version", json!(3));
     let error = refusal(&kept.path().join("made")).to_string();
     assert!(error.contains("version 3"), "{error}");
+}
+
+/// A prompt asks for nothing, and neither does a word that the model does not know.
+#[test]
+fn only_words_of_the_question_count() {
+    let folder = model();
+    let plain = Encoder::from_folder(folder.path()).unwrap();
+    let texts = [&TEXTS[..], &["\u{2603} tree", "\u{2603}"]].concat();
+    let (_kept, made) = with_words_of(&texts, &plain, options(128, 0.5));
+    let d = plain.dimension();
+    let part = |encoder: &Encoder, question: &str| {
+        encoder.encode_queries(&[question]).unwrap().vectors[d..].to_vec()
+    };
+    let prompted = made.clone().prompts("each vector of the page ", "");
+    for question in ["the log", "each page", "depth"] {
+        assert_eq!(part(&prompted, question), part(&made, question), "{question}");
+    }
+    assert_eq!(part(&made, "\u{2603}"), vec![0.0; 128]);
+    let depth = part(&made, "depth");
+    let with_unknown = part(&made, "depth \u{2603}");
+    close(&depth, &with_unknown, 1e-4);
+}
+
+#[test]
+fn titles_count_where_the_template_reads_them() {
+    let folder = model();
+    let titled = Encoder::from_folder(folder.path())
+        .unwrap()
+        .template(Template::TitleAndText);
+    let about = |title: Option<&'static str>| Passage {
+        title,
+        text: "the page",
+    };
+    let all = [about(Some("tree")), about(Some("log")), about(None), about(None)];
+    let words = Lexical::count(&titled, &all, &options(512, 0.5)).unwrap();
+    let made = titled
+        .save_with_lexical(&words, folder.path().join("made"))
+        .unwrap();
+    let d = titled.dimension();
+    let found = made.encode_documents(&all, &EncodeOptions::default()).unwrap();
+    let question = made.encode_queries(&["tree"]).unwrap();
+    let gains: Vec<f64> = (0..4)
+        .map(|i| dot(&question.vectors[d..], &found.of(i)[d..]))
+        .collect();
+    assert!(
+        gains[0] > 0.2 && gains[1..].iter().all(|gain| gain.abs() < 0.1),
+        "{gains:?}"
+    );
+}
+
+#[test]
+fn words_that_another_encoder_counted_are_refused() {
+    let (one, other) = (model(), model());
+    let mut tokenizer: Value =
+        serde_json::from_slice(&fs::read(one.path().join("tokenizer.json")).unwrap()).unwrap();
+    let vocabulary = &mut tokenizer["model"]["vocab"];
+    let (tree, log) = (vocabulary["tree"].clone(), vocabulary["log"].clone());
+    (vocabulary["tree"], vocabulary["log"]) = (log, tree);
+    fs::write(other.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let plain = Encoder::from_folder(one.path()).unwrap();
+    let stranger = Encoder::from_folder(other.path()).unwrap();
+    let words = Lexical::count(&plain, &passages(&TEXTS), &options(8, 0.5)).unwrap();
+    let folder = one.path().join("made");
+    let error = stranger.save_with_lexical(&words, &folder).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ModelError::Setting {
+                setting: "lexical",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(!folder.exists());
+}
+
+/// A folder that was made anew meanwhile under another weight is no copy of this encoder.
+#[test]
+fn a_folder_made_anew_is_not_copied_as_the_one_before() {
+    let folder = model();
+    let plain = Encoder::from_folder(folder.path()).unwrap();
+    let (kept, made) = with_words(&plain, options(8, 0.5));
+    let path = kept.path().join("made");
+    fs::remove_dir_all(&path).unwrap();
+    let words = Lexical::count(&plain, &passages(&TEXTS), &options(8, 0.4)).unwrap();
+    plain.save_with_lexical(&words, &path).unwrap();
+    let copied = made.copy_files_to(kept.path().join("copy"));
+    assert!(
+        matches!(copied, Err(ModelError::SourceChanged { .. })),
+        "{copied:?}"
+    );
+}
+
+/// Token vectors and the comparison of layers are of the model alone.
+#[test]
+fn what_looks_into_the_model_does_not_see_words() {
+    use stratal::encoder::LateInteraction;
+    use stratal::evaluation::compare_layers;
+    use stratal::training::{PairSet, Passage as Stored, Question};
+
+    let folder = model();
+    let plain = Encoder::from_folder(folder.path())
+        .unwrap()
+        .layers([2, 1])
+        .normalize(true);
+    let (_kept, made) = with_words(&plain, options(16, 0.5));
+    let (passage, how) = (passages(&TEXTS)[0], LateInteraction::SumOfBest);
+    assert_eq!(
+        made.passage_token_vectors(passage, how).unwrap(),
+        plain.passage_token_vectors(passage, how).unwrap()
+    );
+    for how in [how, LateInteraction::BestOfFirst { tokens: 3 }] {
+        let asked = |encoder: &Encoder| encoder.question_token_vectors("the log", how).unwrap();
+        assert_eq!(asked(&made), asked(&plain));
+    }
+    let stored = |(i, text): (usize, &&str)| Stored {
+        id: i.to_string(),
+        title: None,
+        text: (*text).to_owned(),
+    };
+    let question = Question {
+        id: "q".into(),
+        text: "the log".into(),
+        positives: vec![5],
+        answers: vec![],
+        negatives: vec![],
+    };
+    let set = PairSet::new(TEXTS.iter().enumerate().map(stored).collect(), vec![question]).unwrap();
+    let report = |encoder: &Encoder| compare_layers(encoder, &set, 5, &EncodeOptions::default()).unwrap();
+    assert_eq!(report(&made), report(&plain));
 }

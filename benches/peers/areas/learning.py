@@ -14,6 +14,8 @@ from measuring import disk, figure
 # Enough for one epoch on two cores; what is compared has the same.
 STEPS_QUICK = "3"
 KILLS = 3
+# Where words are to be counted, training is a small part of what is learnt.
+LEXICAL = ["--lexical", 384, "--steps", 10]
 
 
 def measure(quick: bool) -> dict:
@@ -34,6 +36,7 @@ def measure(quick: bool) -> dict:
         figures["learning.ingest_passages_per_s"] = figure([added["encoded"] / seconds], "passages per second")
         subprocess.run(["cp", "-r", plain, folder / "paired.stratal"], check=True)
         subprocess.run(["cp", "-r", plain, folder / "killed.stratal"], check=True)
+        subprocess.run(["cp", "-r", plain, folder / "lexical.stratal"], check=True)
 
         surroundings.say("  learning from pairs")
         paired = folder / "paired.stratal"
@@ -54,6 +57,14 @@ def measure(quick: bool) -> dict:
         candidate = concluded({"learned": unpaired})
         figures["learning.unsupervised_dev_top5_gain"] = {
             **gain(run, plain, dev, model), "verdict": candidate["verdict"], "judgement": candidate.get("judgement"),
+        }
+
+        surroundings.say("  learning without pairs to weigh words")
+        lexical = folder / "lexical.stratal"
+        unpaired, _ = run.json("learn", lexical, *LEXICAL)
+        candidate = concluded({"learned": unpaired})
+        figures["learning.lexical_dev_top5_gain"] = {
+            **gain(run, lexical, dev, model), "verdict": candidate["verdict"], "judgement": candidate.get("judgement"),
         }
 
         if quick:

@@ -120,7 +120,7 @@ class Runs:
             rows["BM25"] = found.pop("bm25")
             rows[name] = found.pop("dense")
             rows |= {f"{name}, {way}": figures for way, figures in found.items()}
-        for name, model in {"zero-shot": surroundings.model(), **trained}.items():
+        for name, model in {"zero-shot": surroundings.model(), TITLED: titled}.items():
             rows |= self.lexical(name, model)
         late = self.evaluated(f"{SECOND}-late", self.all, ["--model", second, *LATE])
         rows |= {f"{SECOND}, {way}": figures for way, figures in late.items()}

@@ -65,21 +65,27 @@ pub struct LearnArguments {
 /// The lexical part of a trained encoder's vectors.
 #[derive(Clone, Debug, Args)]
 pub struct LexicalArguments {
-    /// Give vectors a lexical part of so many elements, by which a passage's score gains for words of the question
+    /// Give vectors a lexical part of so many elements, by which a passage's score gains for words of the question; 0 for
+    /// none, where it is not said the encoder's own stays
     #[arg(long, value_name = "N")]
     pub lexical: Option<usize>,
-    /// What a passage with all of the question's words gains
+    /// What a passage with all of the question's words gains at most
     #[arg(long, value_name = "W", requires = "lexical")]
     pub lexical_weight: Option<f32>,
 }
 
 impl LexicalArguments {
-    pub fn options(&self) -> Option<LexicalOptions> {
-        let usual = LexicalOptions::default();
-        self.lexical.map(|dimension| LexicalOptions {
-            dimension,
-            weight: self.lexical_weight.unwrap_or(usual.weight),
-        })
+    /// What was said, in the place of what was so far.
+    pub fn over(&self, stored: Option<LexicalOptions>) -> Option<LexicalOptions> {
+        let usual = stored.unwrap_or_default();
+        match self.lexical {
+            None => stored,
+            Some(0) => None,
+            Some(dimension) => Some(LexicalOptions {
+                dimension,
+                weight: self.lexical_weight.unwrap_or(usual.weight),
+            }),
+        }
     }
 }
 
@@ -96,7 +102,7 @@ pub struct Lexical {
     /// Elements of the lexical part
     #[arg(long, value_name = "N", default_value_t = LexicalOptions::default().dimension)]
     pub dimension: usize,
-    /// What a passage with all of the question's words gains; `evaluate --lexical-weight` tries several
+    /// What a passage with all of the question's words gains at most; `evaluate --lexical-weight` tries several
     #[arg(long, value_name = "W", default_value_t = LexicalOptions::default().weight)]
     pub weight: f32,
     /// As one JSON object

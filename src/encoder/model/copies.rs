@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Encoder;
 use crate::durable;
-use crate::encoder::folder::LEXICAL;
+use crate::encoder::folder::{LEXICAL, TRAINED};
 use crate::encoder::{Lexical, ModelError};
 
 impl Encoder {
@@ -50,6 +50,8 @@ impl Encoder {
                 Some(self.model.tokenizer_hash)
             } else if name == Path::new(LEXICAL) {
                 self.lexical().map(Lexical::hash)
+            } else if name == Path::new(TRAINED) {
+                self.model.trained_hash
             } else {
                 let questions = self.model.questions.as_ref();
                 questions

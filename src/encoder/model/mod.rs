@@ -60,6 +60,8 @@ struct Model {
     lower_case: bool,
     weights_hash: blake3::Hash,
     tokenizer_hash: blake3::Hash,
+    /// Of `stratal.json`, where there is one.
+    trained_hash: Option<blake3::Hash>,
     tokenizer: TextTokenizer,
     packed: Packed,
     /// The questions' own encoder, where it was trained apart.
@@ -147,6 +149,7 @@ impl Encoder {
                 lower_case: folder.lower_case,
                 weights_hash,
                 tokenizer_hash: blake3::hash(&folder.tokenizer),
+                trained_hash: folder.trained_hash,
                 tokenizer,
                 packed: Packed::new(Isa::detect(), weights),
                 architecture: folder.architecture,
@@ -356,6 +359,16 @@ impl Encoder {
     /// How token vectors make a score, where the encoder was trained for it.
     pub fn late_interaction(&self) -> Option<LateInteraction> {
         self.model.late
+    }
+
+    pub(crate) fn tokenizer_hash(&self) -> blake3::Hash {
+        self.model.tokenizer_hash
+    }
+
+    /// The token of words that the model does not know, if it has one.
+    pub(crate) fn unknown_token(&self) -> Option<u32> {
+        let unknown = self.model.tokenizer.unknown();
+        unknown.filter(|&token| (token as usize) < self.model.architecture.vocab_size())
     }
 
     /// What words add to a vector, if they do.
