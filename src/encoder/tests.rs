@@ -14,7 +14,7 @@ use super::matrix::{Finish, Panels, Rows, product};
 use super::settings::Template;
 use super::tokens::{TextTokenizer, Tokens};
 use super::weights::{LinearWeights, NormWeights};
-use super::{EncodeOptions, Encoder, ModelError, Passage, Pooling};
+use super::{EncodeOptions, Encoder, Lexical, LexicalOptions, ModelError, Passage, Pooling};
 
 /// Numbers that repeat from run to run: a splitmix64 stream mapped to -1..1.
 pub(super) struct Numbers(pub(super) u64);
@@ -461,8 +461,14 @@ fn a_device_of_burn_gives_the_vectors_of_the_cpu() {
         })
         .collect();
     let passages: Vec<Passage> = texts.iter().map(|text| Passage { title: None, text }).collect();
-    for (pooling, normalize) in [(Pooling::Mean, true), (Pooling::Cls, false)] {
-        let encoder = Encoder::from_folder(folder).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let plain = Encoder::from_folder(folder).unwrap();
+    let words = Lexical::count(&plain, &passages, &LexicalOptions::default()).unwrap();
+    let weighing = plain.save_with_lexical(&words, home.path().join("weighing"));
+    for (encoder, pooling, normalize) in [
+        (plain, Pooling::Mean, true),
+        (weighing.unwrap(), Pooling::Cls, false),
+    ] {
         let on_cpu = encoder.pooling(pooling).normalize(normalize).layers([2, 0]);
         let on_device = on_cpu.clone().on(Device::flex(), true).unwrap();
         let done = std::sync::atomic::AtomicUsize::new(0);
