@@ -159,13 +159,12 @@ impl Encoder {
                 .collect::<Vec<_>>();
             // One after another: of several bad texts the first is named.
             let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
-            let prompt = match is_question {
-                true => Some(self.model.tokenizer.prompt(&self.settings.query_prompt)?),
-                false => None,
-            };
-            let parts = self
-                .lexical()
-                .map(|lexical| lexical.parts(&texts, prompt.as_deref()));
+            let lexical = self.lexical().map(|lexical| {
+                let tokenizer = &self.model.tokenizer;
+                let prompt = is_question.then(|| tokenizer.prompt(&self.settings.query_prompt));
+                Ok::<_, ModelError>(lexical.parts(&texts, prompt.transpose()?.as_deref()))
+            });
+            let parts = lexical.transpose()?;
             let model = &self.model;
             if let Some(on_device) = &self.on_device {
                 let vectors = on_device.encode(is_question, &self.settings, layers, &texts, options)?;
