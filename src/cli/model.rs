@@ -257,7 +257,7 @@ fn tell(encoder: &Encoder, collection: Option<&str>, as_json: bool, output: &mut
         "  size        {} weights, {} of {} components",
         grouped(about.parameters),
         counted(about.architecture.layers() as u64, "layer", "layers"),
-        about.dimension
+        about.architecture.dimension()
     ))?;
     output.line(&format!(
         "  layers      {} (the first is the question's)",
@@ -274,7 +274,7 @@ fn tell(encoder: &Encoder, collection: Option<&str>, as_json: bool, output: &mut
     ))?;
     if let Some(lexical) = &about.lexical {
         output.line(&format!(
-            "  words       {} of the components, weight {}",
+            "  words       {} components more, weight {}",
             lexical.dimension, lexical.weight
         ))?;
     }

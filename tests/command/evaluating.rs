@@ -267,7 +267,7 @@ fn words_are_weighed_by_the_encoder_that_lexical_writes() {
         .out;
     assert!(told.contains("6 passages"), "{told}");
     let shown = place.run(&["model", "show", "words"]).ok().out;
-    assert!(shown.contains("256 of the components, weight 9"), "{shown}");
+    assert!(shown.contains("256 components more, weight 9"), "{shown}");
     let figures = |arguments: &[&str]| {
         let common = [&with("evaluate", "questions.jsonl")[..], &["--json"]].concat();
         place
