@@ -303,7 +303,7 @@ fn narrow(element: Element, value: f32, bytes: &mut Vec<u8>) -> std::result::Res
 }
 
 /// A vector of length one; `None` for zero. The norm is taken in f64, so that no f32 overflows or vanishes in it.
-fn normalised(vector: &[f32]) -> Option<Vec<f32>> {
+pub(crate) fn normalised(vector: &[f32]) -> Option<Vec<f32>> {
     let norm = vector
         .iter()
         .map(|&x| f64::from(x) * f64::from(x))

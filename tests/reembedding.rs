@@ -319,21 +319,11 @@ fn an_encoder_that_weighs_words_takes_over() {
     let (db, notes) = filled(home.path().join("db"), 60);
     let before = answers(&notes);
     let plain = encoder(Pooling::Mean).layers([2, 1]);
-    let snapshot = notes.snapshot().unwrap();
-    let texts: Vec<String> = snapshot
-        .iter()
-        .map(|document| document.unwrap().text().unwrap().to_owned())
-        .collect();
-    drop(snapshot);
-    let passages: Vec<stratal::Passage<'_>> = texts
-        .iter()
-        .map(|text| stratal::Passage { title: None, text })
-        .collect();
     let options = stratal::encoder::LexicalOptions {
         dimension: 512,
         weight: 50.0,
     };
-    let words = stratal::encoder::Lexical::count(&plain, &passages, &options).unwrap();
+    let words = notes.count_words(&plain, &options).unwrap();
     let weighing = plain
         .save_with_lexical(&words, home.path().join("model"))
         .unwrap();

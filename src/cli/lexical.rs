@@ -4,10 +4,9 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::add::encoder;
 use super::arguments::Lexical;
 use super::output::{Output, counted, seconds};
-use super::train::check_output;
+use super::train::{asked_or_own, check_output};
 use super::{Outcome, collection};
 use crate::Database;
 use crate::encoder::LexicalOptions;
@@ -22,10 +21,7 @@ pub fn lexical(arguments: &Lexical, output: &mut Output) -> Outcome {
     options.check()?;
     let database = Database::open_read_only(&arguments.database)?;
     let target = collection(&database, arguments.collection.as_deref())?;
-    let encoder = match target.has_encoder() && !arguments.encoder.is_given() {
-        true => target.encoder()?,
-        false => encoder(&arguments.encoder)?,
-    };
+    let encoder = asked_or_own(&arguments.encoder, Some(&target))?;
     let passages = target.count()?;
     let words = target.count_words(&encoder, &options)?;
     let saved = encoder.save_with_lexical(&words, &arguments.output)?;

@@ -101,11 +101,18 @@ pub fn encoder_of(
     pairs: &Pairs,
     device: stratal_kernels::Device,
 ) -> Result<Encoder, Failure> {
-    let encoder = match &pairs.collection {
-        Some(collection) if collection.has_encoder() && !arguments.is_given() => collection.encoder()?,
-        _ => encoder(arguments)?,
-    };
-    Ok(encoder.device(device)?)
+    Ok(asked_or_own(arguments, pairs.collection.as_ref())?.device(device)?)
+}
+
+/// The encoder asked for, else that of the collection if it has one.
+pub fn asked_or_own(
+    arguments: &super::arguments::EncoderArguments,
+    collection: Option<&Collection>,
+) -> Result<Encoder, Failure> {
+    match collection {
+        Some(collection) if collection.has_encoder() && !arguments.is_given() => Ok(collection.encoder()?),
+        _ => encoder(arguments),
+    }
 }
 
 pub fn train(arguments: &Train, output: &mut Output) -> Outcome {

@@ -60,17 +60,6 @@ impl Embeddings {
         &self.vectors[i * size..(i + 1) * size]
     }
 
-    /// Scales every vector that is not 0 to length 1.
-    pub(crate) fn scale_to_length_1(&mut self) {
-        for row in self.vectors.chunks_exact_mut(self.dimension) {
-            let square: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-            if square > 0.0 {
-                let length = square.sqrt();
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
-            }
-        }
-    }
-
     /// How many texts were cut at the length limit.
     pub fn truncated_count(&self) -> usize {
         self.truncated.iter().filter(|&&cut| cut).count()

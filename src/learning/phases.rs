@@ -9,6 +9,7 @@ use super::run::{Outcome, Run};
 use super::{Learning, Metric};
 use crate::evaluation::{Ranking, Scores, figures, paired_bootstrap, scores};
 use crate::models::remove_folder;
+use crate::schema::normalised;
 use crate::training::{Observer, StepReport, Trainer, TrainingError};
 use crate::{EncodeOptions, Encoder, Error, ReembedProgress, Result, Similarity};
 
@@ -162,7 +163,11 @@ impl Run<'_> {
             let mut vectors = encoder.encode_documents(&inputs, &options)?;
             if self.collection.similarity() == Similarity::Cosine {
                 // As they would be stored.
-                vectors.scale_to_length_1();
+                for row in vectors.vectors.chunks_exact_mut(vectors.dimension) {
+                    if let Some(unit) = normalised(row) {
+                        row.copy_from_slice(&unit);
+                    }
+                }
             }
             let ranking = Ranking::by_vectors(encoder, &vectors, &set, JUDGED_DEPTH)?;
             Ok(self.pool.install(|| scores(&set, &ranking)))

@@ -34,6 +34,18 @@ fn with_words_of(texts: &[&str], encoder: &Encoder, options: LexicalOptions) -> 
     (folder, made)
 }
 
+#[track_caller]
+fn assert_names_lexical(error: &ModelError) {
+    let is_named = matches!(
+        error,
+        ModelError::Setting {
+            setting: "lexical",
+            ..
+        }
+    );
+    assert!(is_named, "{error}");
+}
+
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
@@ -180,16 +192,7 @@ fn what_cannot_be_is_refused() {
     }
     for nothing in [&[][..], &["", " \u{1} "]] {
         let error = Lexical::count(&plain, &passages(nothing), &options(8, 0.5)).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                ModelError::Setting {
-                    setting: "lexical",
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert_names_lexical(&error);
     }
     // Passages of which no token is left do not count.
     let with_blank = [&TEXTS[..], &[""]].concat();
@@ -352,16 +355,7 @@ fn words_that_another_encoder_counted_are_refused() {
     let words = Lexical::count(&plain, &passages(&TEXTS), &options(8, 0.5)).unwrap();
     let folder = one.path().join("made");
     let error = stranger.save_with_lexical(&words, &folder).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ModelError::Setting {
-                setting: "lexical",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert_names_lexical(&error);
     assert!(!folder.exists());
 }
 

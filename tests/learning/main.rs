@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use stratal::ingest::Ingestion;
 use stratal::learning::{Candidate, Learning, LearningProgress, Metric, Outcome, Phase, Verdict, When};
 use stratal::training::TrainingOptions;
-use stratal::{Collection, Database, Document, Element, Encoder, Error};
+use stratal::{Collection, Database, Document, Element, Encoder, Error, Similarity};
 
 const WORDS: [&str; 16] = [
     "tree", "leaves", "depth", "page", "log", "vector", "layer", "database", "b", "c", "d", "e", "f", "g",
@@ -453,4 +453,36 @@ fn a_candidate_may_weigh_words() {
         "{candidate:?}"
     );
     assert_eq!(notes.dimension(), dimension + 128);
+}
+
+/// A candidate is judged by what the collection's searches would find, so how vectors come to length 1 changes nothing.
+#[test]
+fn judging_compares_vectors_as_they_are_stored() {
+    let home = tempfile::tempdir().unwrap();
+    let mut policy = policy(1);
+    policy.training.learning_rate = 1e-9;
+    let judged = |name: &str, normalize: bool, similarity: Similarity| {
+        let db = Database::create(home.path().join(name)).unwrap();
+        let notes = db
+            .collection("notes")
+            .encoder(encoder().normalize(normalize))
+            .similarity(similarity)
+            .create()
+            .unwrap();
+        let mut tx = db.begin();
+        for number in 0..200 {
+            // Of many lengths, for those of the vectors to differ.
+            let text = words(number, 2 + number as usize % 9);
+            tx.insert(&notes, Document::new(number).text(text).title(number.to_string()))
+                .unwrap();
+            tx.pair(&notes, words(number, 4), number).unwrap();
+        }
+        tx.commit().unwrap();
+        let candidate = concluded(notes.learn_by(policy.clone()).run().unwrap());
+        let before = candidate.judgement.expect("it was judged").before;
+        (before.mrr_10, before.top)
+    };
+    let by_length = judged("a", true, Similarity::InnerProduct);
+    assert_eq!(judged("b", false, Similarity::Cosine), by_length);
+    assert_ne!(judged("c", false, Similarity::InnerProduct), by_length);
 }

@@ -66,7 +66,7 @@ pub struct LearnArguments {
 #[derive(Clone, Debug, Args)]
 pub struct LexicalArguments {
     /// Give vectors a lexical part of so many elements, by which a passage's score gains for words of the question; 0 for
-    /// none, where it is not said the encoder's own stays
+    /// none (`learn`: for no new one). Without a word the encoder's own stays
     #[arg(long, value_name = "N")]
     pub lexical: Option<usize>,
     /// What a passage with all of the question's words gains at most
