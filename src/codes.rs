@@ -1,20 +1,24 @@
 //! Scan codes beside a segment: companions of kind `Codes`, made of the kernels' sections.
 //!
-//! For every layer of a generation six sections, numbered from 1 in the order of
-//! [`Section::ALL`](stratal_kernels::Section::ALL), each with the bytes that the kernels lay down for all rows
-//! of the segment. A companion of another version is left out.
+//! For every layer of a generation a section each, numbered from 1 in the order of
+//! [`Section::ALL`](stratal_kernels::Section::ALL), with the bytes that the kernels lay down for all rows
+//! of the segment. A companion of version 1, before vectors were turned, has the first six. One of another version is left
+//! out.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::ThreadPool;
-use stratal_kernels::{Codes, Mean, Plane, ScanCodes, Section};
+use stratal_kernels::{Codes, Plane, ScanCodes, Section, Survey};
 use stratal_storage::{Companion, CompanionKind, Layout, Segment, SegmentCompanions};
 
 use crate::database::Workers;
 use crate::{Error, Result};
 
 /// The version of the codes' arithmetic and layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// The version that has no [`Section::Turn`] and no [`Section::Tails`].
+const UNTURNED: u32 = 1;
 
 /// Smaller segments are scanned as they are.
 const ROWS_MIN: u32 = 1024;
@@ -25,6 +29,10 @@ const PIECE_BYTES: usize = 48 << 20;
 /// Codes of all layers of one generation.
 type LayerCodes<'a> = Vec<Codes<'a>>;
 
+fn is_read(version: u32) -> bool {
+    (UNTURNED..=VERSION).contains(&version)
+}
+
 /// Whether a segment should have codes of a generation and has none that this build reads.
 fn are_missing_of(segment: &Segment, layout: &Layout) -> bool {
     let kind = CompanionKind::Codes {
@@ -33,7 +41,7 @@ fn are_missing_of(segment: &Segment, layout: &Layout) -> bool {
     segment.rows() >= ROWS_MIN
         && segment
             .companion(kind)
-            .is_none_or(|companion| companion.version() != VERSION || companion.is_damaged())
+            .is_none_or(|companion| !is_read(companion.version()) || companion.is_damaged())
 }
 
 /// Whether a segment lacks codes of any of its generations.
@@ -88,22 +96,22 @@ fn write_layer(
         Ok(plane)
     };
 
-    let mut mean = Mean::new(dimension);
+    let mut survey = Survey::new(rows, dimension);
     for rows in pieces() {
-        mean.add(&plane(rows)?);
+        survey.add(&plane(rows)?);
     }
-    let mean = mean.finish();
+    let frame = pool.install(|| survey.finish());
     let mut numbers = [0; Section::ALL.len()];
     for (number, section) in numbers.iter_mut().zip(Section::ALL) {
-        let bytes = section.bytes(rows, dimension).unwrap_or(usize::MAX) as u64;
+        let bytes = section.bytes(rows, dimension, frame.head()).unwrap_or(usize::MAX) as u64;
         *number = writer.start_sized(kind_of(section), layer, bytes)?;
     }
     for (at, rows) in pieces().enumerate() {
         let plane = plane(rows)?;
-        let codes = pool.install(|| ScanCodes::build_about(&plane, &mean))?;
+        let codes = pool.install(|| ScanCodes::build_about(&plane, &frame))?;
         for (number, section) in numbers.into_iter().zip(Section::ALL) {
-            // One mean for all pieces.
-            if section != Section::Mean || at == 0 {
+            // One frame for all pieces.
+            if at == 0 || !matches!(section, Section::Mean | Section::Turn) {
                 writer.push_sized(number, codes.section(section))?;
             }
         }
@@ -122,13 +130,16 @@ pub(crate) fn read<'a>(
     dimension: usize,
     layers: &[u32],
 ) -> Option<LayerCodes<'a>> {
-    if companion.version() != VERSION {
+    if !is_read(companion.version()) {
         tell_once(companion, "they are of another version");
         return None;
     }
     let of_layer = |&layer: &u32| -> Result<Codes<'a>> {
         let mut sections: [&[u8]; Section::ALL.len()] = [&[]; Section::ALL.len()];
         for (bytes, section) in sections.iter_mut().zip(Section::ALL) {
+            if companion.version() == UNTURNED && matches!(section, Section::Turn | Section::Tails) {
+                continue;
+            }
             *bytes = companion.section(kind_of(section), layer)?;
         }
         Ok(Codes::new(rows, dimension, sections)?)
@@ -151,5 +162,108 @@ fn tell_once(companion: &Companion, why: &str) {
             why,
             "scan codes are left out, and searches read full vectors; compaction writes them again"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stratal_kernels::Frame;
+    use stratal_storage::Part;
+
+    use super::*;
+    use crate::{Collection, Database, Document, Element, Hit, SearchPath, Similarity};
+
+    const DIMENSION: usize = 64;
+    const ROWS: u64 = 2048;
+
+    /// Vectors of which a few directions hold most, none of them an axis.
+    fn vector(seed: u64) -> Vec<f32> {
+        let along = |i: u64| ((seed * (2 * i + 7) + i * i) % 101) as f32 - 50.0;
+        let shares: Vec<f32> = (0..8).map(|i| along(i) / (1 + i) as f32).collect();
+        let noise = |at: u64| ((seed * 31 + at * 17) % 13) as f32 / 4.0;
+        (0..DIMENSION as u64)
+            .map(|at| {
+                let parts = shares.iter().zip(1u64..);
+                let sum: f32 = parts
+                    .map(|(share, i)| share * ((at * i * 37 % 97) as f32 / 48.0 - 1.0))
+                    .sum();
+                sum + noise(at)
+            })
+            .collect()
+    }
+
+    fn ask(collection: &Collection) -> (Vec<Vec<Hit>>, SearchPath) {
+        let queries = (0..20).map(|seed| vector(10_000 + 3 * seed));
+        let search = collection.search_vectors(queries).k(7);
+        let (hits, explanation) = search.explain().unwrap();
+        (hits, explanation.parts[0].path)
+    }
+
+    fn segment(database: &Database) -> Arc<Segment> {
+        let snapshot = database.store.snapshot();
+        let collection = snapshot.collections().next().unwrap();
+        match collection.parts()[0].part() {
+            Part::Segment(segment) => segment.clone(),
+            _ => panic!("the rows are in memory"),
+        }
+    }
+
+    #[test]
+    fn codes_of_the_version_before_are_read_and_those_of_a_later_one_left_out() {
+        let home = tempfile::tempdir().unwrap();
+        let database = Database::create(home.path().join("db")).unwrap();
+        let collection = database
+            .collection("c")
+            .vectors(DIMENSION, ["v"], Element::F32)
+            .similarity(Similarity::InnerProduct)
+            .create()
+            .unwrap();
+        let mut transaction = database.begin();
+        for id in 0..ROWS {
+            let document = Document::new(id).vector(vector(id));
+            transaction.insert(&collection, document).unwrap();
+        }
+        transaction.commit().unwrap();
+        let (expected, _) = ask(&collection);
+        database.flush().unwrap();
+        assert_eq!(ask(&collection), (expected.clone(), SearchPath::ScanCodes));
+
+        let segment = segment(&database);
+        let layout = &segment.layouts()[0];
+        let kind = CompanionKind::Codes {
+            generation: layout.generation,
+        };
+        let turned = segment.companion(kind).unwrap();
+        let codes = read(&turned, ROWS as usize, DIMENSION, &[0]).unwrap();
+        assert!(codes[0].head() < DIMENSION, "{}", codes[0].head());
+
+        let plane = segment.plane(layout.generation, 0, 0..segment.rows()).unwrap();
+        let element = crate::index::element(layout.element).unwrap();
+        let plane = Plane::new(plane.bytes, ROWS as usize, DIMENSION, plane.stride, element).unwrap();
+        let frame = Frame::about(codes[0].mean());
+        let plain = ScanCodes::build_about(&plane, &frame).unwrap();
+        let companions = database.store.companions_of(&segment).unwrap();
+        for (version, is_read) in [(UNTURNED, true), (VERSION + 1, false)] {
+            let written = companions.write(kind, version, |writer| {
+                for section in &Section::ALL[..6] {
+                    let bytes = plain.section(*section);
+                    let number = writer.start_sized(kind_of(*section), 0, bytes.len() as u64)?;
+                    writer.push_sized(number, bytes)?;
+                }
+                Ok::<(), Error>(())
+            });
+            let companion = written.unwrap();
+            let found = read(&companion, ROWS as usize, DIMENSION, &[0]);
+            assert_eq!(found.map(|codes| codes[0].head()), is_read.then_some(DIMENSION));
+            let path = match is_read {
+                true => SearchPath::ScanCodes,
+                false => SearchPath::FullVectors,
+            };
+            assert_eq!(ask(&collection), (expected.clone(), path));
+            assert_eq!(are_missing(&segment), !is_read);
+        }
+        drop(turned);
     }
 }

@@ -137,6 +137,14 @@ pub enum Error {
         /// The bytes that there are.
         got: usize,
     },
+    /// Codes of turned vectors that tell of a head longer than a vector, or of none.
+    #[error("the codes scan {head} components of {dimension}, which cannot be: build the codes again")]
+    CodesHead {
+        /// The components of a vector.
+        dimension: usize,
+        /// Those that are scanned, as the codes tell.
+        head: u32,
+    },
     /// Codes of a plane of another shape.
     #[error(
         "the codes of plane {plane} are of shape {got:?}, the plane of {expected:?}: build the codes again"

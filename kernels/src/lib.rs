@@ -23,7 +23,7 @@
 //! so the instruction set ([`Instructions`]), the number of threads and the size of a batch never
 //! change an answer.
 //!
-//! **Scan codes** make a search read an eighth of the bytes, and change nothing else. They are built
+//! **Scan codes** make a search read an eighth of the bytes or less, and change nothing else. They are built
 //! once for a plane, kept in memory or in a file beside it ([`Section`] gives the layout), and handed
 //! to the same call; the module `codes` tells how they work, and its `query` holds the proof:
 //!
@@ -55,6 +55,7 @@ mod codes;
 #[cfg(feature = "cube")]
 pub mod cube;
 mod device;
+mod directions;
 mod dispatch;
 mod element;
 mod error;
@@ -64,7 +65,7 @@ mod search;
 mod tiles;
 mod topk;
 
-pub use codes::{Codes, Mean, ScanCodes, Section};
+pub use codes::{Codes, Frame, ScanCodes, Section, Survey};
 pub use device::Device;
 pub use dispatch::Instructions;
 pub use element::Element;

@@ -177,6 +177,7 @@ pub fn max_inner_product(
     }
 
     let order = |a: &u32, b: &u32| (options.order)(*a, *b).then_with(|| a.cmp(b));
+    let may_share = rayon::current_thread_index().is_some() && !options.single_threaded;
     let scan = Scan {
         planes,
         rows,
@@ -187,7 +188,7 @@ pub fn max_inner_product(
         live_rows: live_rows(options.live, rows),
         check: options.check,
         panels: Panels::new(queries, dimension, kernels),
-        coded: options.codes.map(|codes| Coded::new(codes, queries)),
+        coded: options.codes.map(|codes| Coded::new(codes, queries, may_share)),
         floors: Floors::new(&floors),
         next: AtomicUsize::new(0),
     };
@@ -203,9 +204,9 @@ pub fn max_inner_product(
         }
     };
 
-    let threads = match rayon::current_thread_index() {
-        Some(_) if !options.single_threaded => rayon::current_num_threads().min(scan.chunks()),
-        _ => 1,
+    let threads = match may_share {
+        true => rayon::current_num_threads().min(scan.chunks()),
+        false => 1,
     };
     if threads <= 1 {
         let mut best = fresh();

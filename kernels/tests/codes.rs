@@ -4,7 +4,9 @@ mod reference;
 
 use proptest::prelude::*;
 use reference::{Random, Stored, brute_force, paths};
-use stratal_kernels::{Codes, Counters, Element, Options, Plane, ScanCodes, max_inner_product};
+use stratal_kernels::{
+    Codes, Counters, Element, Error, Options, Plane, ScanCodes, Section, Survey, max_inner_product,
+};
 
 /// Rows around a few centres, with a common part of the given size, their norms spread.
 fn clustered(random: &mut Random, rows: usize, dimension: usize, common: f32, spread: f32) -> Vec<f32> {
@@ -22,19 +24,131 @@ fn clustered(random: &mut Random, rows: usize, dimension: usize, common: f32, sp
         .collect()
 }
 
+/// The codes of a plane whose searches scan `head` components, or all if that cannot be.
+fn with_head(plane: &Plane, head: usize) -> ScanCodes {
+    let mut survey = Survey::new(plane.rows(), plane.dimension());
+    survey.add(plane);
+    ScanCodes::build_about(plane, &survey.finish_with_head(head)).unwrap()
+}
+
 fn check(queries: &[f32], planes: &[Plane], k: usize) {
     let dimension = planes[0].dimension();
-    let built: Vec<ScanCodes> = planes.iter().map(ScanCodes::build).collect();
-    let codes: Vec<Codes> = built.iter().map(ScanCodes::view).collect();
     let order = |_, _| std::cmp::Ordering::Equal;
     let expected = brute_force(queries, planes, k, f64::NEG_INFINITY, |_| true, &order);
-    for path in paths() {
-        let options = Options::new(k).instructions(path).codes(&codes);
-        assert_eq!(
-            max_inner_product(queries, dimension, planes, &options).unwrap(),
-            expected
-        );
+    for head in [dimension, 1, dimension / 2] {
+        let built: Vec<ScanCodes> = planes.iter().map(|plane| with_head(plane, head)).collect();
+        let codes: Vec<Codes> = built.iter().map(ScanCodes::view).collect();
+        for path in paths() {
+            let options = Options::new(k).instructions(path).codes(&codes);
+            let found = max_inner_product(queries, dimension, planes, &options).unwrap();
+            assert_eq!(found, expected, "heads of {head}");
+        }
     }
+}
+
+/// Rows of which the first few directions, none of them an axis, hold most of the variance.
+fn concentrated(random: &mut Random, rows: usize, dimension: usize) -> Vec<f32> {
+    let directions = random.vector(dimension * dimension);
+    let shared = random.vector(dimension);
+    (0..rows)
+        .flat_map(|_| {
+            let mut row = shared.clone();
+            for (i, direction) in directions.chunks_exact(dimension).enumerate() {
+                let along = random.signed() / (1 + i / 4) as f32;
+                row.iter_mut().zip(direction).for_each(|(x, d)| *x += along * d);
+            }
+            row
+        })
+        .collect()
+}
+
+#[test]
+fn a_part_of_the_components_is_scanned_where_it_tells_most() {
+    let mut random = Random::new(6);
+    let (rows, dimension, queries) = (8192, 128, 20);
+    let all = concentrated(&mut random, rows + queries, dimension);
+    let (values, asked) = all.split_at(rows * dimension);
+    for element in [Element::F32, Element::F16] {
+        let stored = Stored::new(values, dimension, element);
+        let planes = [stored.plane()];
+        let built = ScanCodes::build(&planes[0]);
+        let codes = [built.view()];
+        assert!(codes[0].head() <= dimension / 2, "{}", codes[0].head());
+        assert_eq!(codes[0].verify(&planes[0]), Ok(()));
+        let plain = max_inner_product(asked, dimension, &planes, &Options::new(10)).unwrap();
+        for path in paths() {
+            for count in [1, queries] {
+                let asked = &asked[..count * dimension];
+                let counters = Counters::default();
+                let options = Options::new(10)
+                    .instructions(path)
+                    .codes(&codes)
+                    .counters(&counters);
+                let found = max_inner_product(asked, dimension, &planes, &options).unwrap();
+                assert_eq!(found, plain[..count]);
+                let pairs = (rows * count) as u64;
+                assert_eq!(counters.swept(), pairs);
+                assert!(counters.left() < pairs / 5, "{} of {pairs} left", counters.left());
+                assert!(counters.scored() < pairs / 50, "{} of {pairs}", counters.scored());
+            }
+        }
+    }
+}
+
+#[test]
+fn vectors_are_not_turned_where_nothing_is_gained() {
+    let mut random = Random::new(7);
+    let head = |values: &[f32], dimension: usize| {
+        ScanCodes::build(&Plane::from_f32(values, dimension).unwrap())
+            .view()
+            .head()
+    };
+    // As much in all directions; few rows; few components; no variance.
+    assert_eq!(head(&random.vector(4096 * 64), 64), 64);
+    assert_eq!(head(&concentrated(&mut random, 2000, 64), 64), 64);
+    assert_eq!(head(&concentrated(&mut random, 4096, 32), 32), 32);
+    assert_eq!(head(&[0.5; 4096 * 64], 64), 64);
+    assert!(head(&concentrated(&mut random, 4096, 64), 64) < 64);
+}
+
+#[test]
+fn pieces_are_coded_as_the_whole() {
+    let mut random = Random::new(8);
+    let (rows, dimension, piece) = (3000, 72, 1024);
+    let values = concentrated(&mut random, rows, dimension);
+    let plane = Plane::from_f32(&values, dimension).unwrap();
+    let pieces: Vec<Plane> = values
+        .chunks(piece * dimension)
+        .map(|values| Plane::from_f32(values, dimension).unwrap())
+        .collect();
+    let mut survey = Survey::new(rows, dimension);
+    pieces.iter().for_each(|piece| survey.add(piece));
+    let whole = ScanCodes::build(&plane);
+    assert!(whole.view().head() < dimension);
+    let frame = survey.finish();
+    let parts: Vec<ScanCodes> = pieces
+        .iter()
+        .map(|piece| ScanCodes::build_about(piece, &frame).unwrap())
+        .collect();
+    for section in Section::ALL {
+        let is_frame = matches!(section, Section::Mean | Section::Turn);
+        let joined = match is_frame {
+            true => parts[0].section(section).to_vec(),
+            false => parts
+                .iter()
+                .flat_map(|part| part.section(section).to_vec())
+                .collect(),
+        };
+        assert!(joined == whole.section(section), "{section:?}");
+    }
+    let other = Plane::from_f32(&values, dimension / 2).unwrap();
+    assert!(matches!(
+        ScanCodes::build_about(&other, &frame),
+        Err(Error::CodesLength {
+            section: Section::Mean,
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -124,10 +238,10 @@ fn codes_lie_at_any_alignment() {
     let mut random = Random::new(4);
     let stored = Stored::new(&random.vector(300 * 50), 50, Element::F16);
     let planes = [stored.plane()];
-    let built = ScanCodes::build(&planes[0]);
     let asked = random.vector(14 * 50);
     let plain = max_inner_product(&asked, 50, &planes, &Options::new(9)).unwrap();
-    for shift in 1..8 {
+    for (shift, head) in (1..8).flat_map(|shift| [(shift, 50), (shift, 24)]) {
+        let built = with_head(&planes[0], head);
         let shifted = stratal_kernels::Section::ALL.map(|section| {
             let mut bytes = vec![0xff; shift];
             bytes.extend(built.section(section));
@@ -135,6 +249,7 @@ fn codes_lie_at_any_alignment() {
         });
         let sections = shifted.each_ref().map(|bytes| &bytes[shift..]);
         let codes = [Codes::new(300, 50, sections).unwrap()];
+        assert_eq!(codes[0].head(), head);
         for path in paths() {
             let options = Options::new(9).codes(&codes).instructions(path);
             assert_eq!(max_inner_product(&asked, 50, &planes, &options).unwrap(), plain);

@@ -1,6 +1,6 @@
 //! What is wrong with a call is said before anything is searched, with the row that is to blame.
 
-use stratal_kernels::{Candidate, Codes, Instructions, ScanCodes, Section, max_inner_product};
+use stratal_kernels::{Candidate, Codes, Instructions, ScanCodes, Section, Survey, max_inner_product};
 use stratal_kernels::{Element, Error, MAX_DIMENSION, Options, Plane, inner_product};
 
 fn search(queries: &[f32], dimension: usize, options: &Options) -> Result<Vec<Vec<Candidate>>, Error> {
@@ -180,25 +180,7 @@ fn codes_that_do_not_fit_are_refused() {
 
     let sections = Section::ALL.map(|section| codes.section(section));
     assert!(Codes::new(3, 64, sections).is_ok());
-    for (at, section) in Section::ALL.into_iter().enumerate() {
-        let mut cut = sections;
-        cut[at] = &cut[at][1..];
-        let expected = sections[at].len();
-        assert_eq!(
-            Codes::new(3, 64, cut).unwrap_err(),
-            Error::CodesLength {
-                section,
-                expected,
-                got: expected - 1
-            }
-        );
-        let mut wrong = sections[at].to_vec();
-        wrong[expected / 2] ^= 1;
-        let mut changed = sections;
-        changed[at] = &wrong;
-        let changed = Codes::new(3, 64, changed).unwrap();
-        assert_eq!(changed.verify(&plane), Err(Error::CodesDiffer { section }));
-    }
+    check_sections(&plane, sections);
     assert!(matches!(
         Codes::new(1 << 33, 64, sections),
         Err(Error::TooManyRows { .. })
@@ -206,14 +188,80 @@ fn codes_that_do_not_fit_are_refused() {
     assert!(matches!(Codes::new(3, 0, sections), Err(Error::Dimension { .. })));
 }
 
+/// Each section must be of its length and, to be verified, of its bytes.
+fn check_sections(plane: &Plane, sections: [&[u8]; Section::ALL.len()]) {
+    let (rows, dimension) = (plane.rows(), plane.dimension());
+    for (at, section) in Section::ALL.into_iter().enumerate() {
+        let expected = sections[at].len();
+        let Some(last) = expected.checked_sub(1) else {
+            continue;
+        };
+        let mut cut = sections;
+        cut[at] = &cut[at][..last];
+        let refused = Codes::new(rows, dimension, cut).unwrap_err();
+        let got = last;
+        assert_eq!(
+            refused,
+            Error::CodesLength {
+                section,
+                expected,
+                got
+            }
+        );
+        let mut wrong = sections[at].to_vec();
+        wrong[expected / 2] ^= 1;
+        let mut changed = sections;
+        changed[at] = &wrong;
+        let changed = Codes::new(rows, dimension, changed).unwrap();
+        assert_eq!(changed.verify(plane), Err(Error::CodesDiffer { section }));
+    }
+}
+
+#[test]
+fn codes_of_turned_vectors_that_do_not_fit_are_refused() {
+    // One direction of sixty-four holds nearly everything.
+    let values: Vec<f32> = (0..2048 * 64)
+        .map(|i| ((i / 64) % 37) as f32 + ((i * 7919) % 13) as f32 / 100.0)
+        .collect();
+    let plane = Plane::from_f32(&values, 64).unwrap();
+    let codes = ScanCodes::build(&plane);
+    assert_eq!(codes.view().head(), 32);
+    let sections = Section::ALL.map(|section| codes.section(section));
+    check_sections(&plane, sections);
+    for head in [0u32, 31, 64, 72, u32::MAX] {
+        let mut turn = codes.section(Section::Turn).to_vec();
+        turn[..4].copy_from_slice(&head.to_le_bytes());
+        let mut changed = sections;
+        changed[Section::Turn as usize] = &turn;
+        let refused = Codes::new(2048, 64, changed).unwrap_err();
+        assert_eq!(refused, Error::CodesHead { dimension: 64, head });
+    }
+    // A head that the other sections are not made for, and directions without a head.
+    let mut turn = codes.section(Section::Turn).to_vec();
+    turn[..4].copy_from_slice(&24u32.to_le_bytes());
+    for turn in [&turn[..], &turn[..3], &[]] {
+        let mut changed = sections;
+        changed[Section::Turn as usize] = turn;
+        let refused = Codes::new(2048, 64, changed).unwrap_err();
+        assert!(matches!(refused, Error::CodesLength { .. }), "{refused:?}");
+    }
+    // Turning needs variance, and part of the components must be left.
+    let mut survey = Survey::new(3, 64);
+    survey.add(&Plane::from_f32(&values[..3 * 64], 64).unwrap());
+    assert_eq!(survey.clone().finish_with_head(0).head(), 8);
+    assert_eq!(survey.clone().finish_with_head(57).head(), 64);
+    assert_eq!(Survey::new(0, 64).finish_with_head(8).head(), 64);
+}
+
 #[test]
 fn codes_of_any_bytes_are_searched_without_a_panic() {
     let values = [0.5f32; 40 * 20];
     let plane = Plane::from_f32(&values, 20).unwrap();
     let mut state = 1u64;
-    for _ in 0..300 {
-        let bytes = Section::ALL.map(|section| {
-            let mut bytes = vec![0u8; section.bytes(40, 20).unwrap()];
+    for round in 0..300 {
+        let head = [20, 8, 16][round % 3];
+        let mut bytes = Section::ALL.map(|section| {
+            let mut bytes = vec![0u8; section.bytes(40, 20, head).unwrap()];
             for byte in &mut bytes {
                 state = state
                     .wrapping_mul(6364136223846793005)
@@ -222,6 +270,9 @@ fn codes_of_any_bytes_are_searched_without_a_panic() {
             }
             bytes
         });
+        if head < 20 {
+            bytes[Section::Turn as usize][..4].copy_from_slice(&(head as u32).to_le_bytes());
+        }
         let codes = Codes::new(40, 20, bytes.each_ref().map(Vec::as_slice)).unwrap();
         for path in Instructions::ALL.into_iter().filter(|path| path.is_available()) {
             let options = Options::new(3)

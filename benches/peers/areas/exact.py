@@ -91,7 +91,7 @@ def over_best(key: str, found: dict[str, list[dict]], threads: int) -> dict:
 def flat(name: str, data: str, program, rounds: int, queries: int, batch: int) -> dict:
     say(f"{name}:")
     bench = Bench(program, vectors.path(data), RIVALS)
-    documents, dimension = bench.ours.ready["documents"], vectors.DIMENSION
+    documents, dimension, head = bench.ours.ready["documents"], vectors.DIMENSION, bench.ours.ready["head"]
     single = {side: queries for side in ["stratal", *RIVALS]}
     one = bench.turns("single", 1, single, rounds)
     figures = over_best(f"exact.single_{name}_vs_best", one, 1)
@@ -101,10 +101,11 @@ def flat(name: str, data: str, program, rounds: int, queries: int, batch: int) -
     many = {"stratal": batch, "faiss": batch, "numpy": batch, "qdrant-edge": queries // 2}
     figures |= over_best(f"exact.batch_{name}_vs_best", bench.turns("batch", 2, many, rounds), 2)
 
-    # What one query reads: the high halves with their factors, over the time it takes.
-    bytes_read = documents * (dimension / 2 + 12)
+    # What one query reads of all rows: the high halves of heads with their factors, over the time it takes.
+    bytes_read = documents * (head / 2 + (12 if head == dimension else 16))
     read = [bench.ours.ask("bandwidth 1") for _ in range(rounds)]
     figures |= {
+        f"exact.scanned_components_{name}": figure([head], f"of {dimension}"),
         f"exact.single_{name}_gb_per_s": figure(
             [bytes_read / t / 1e9 for t in each(one["stratal"], "cpu_s")], "GB of codes a CPU-second, one thread"
         ),

@@ -13,8 +13,9 @@ pub(super) const KERNELS: Kernels = Kernels {
     dot,
     tile,
     exact,
+    products: super::product::avx2,
     sweeps: super::sweep::AVX2,
-    tiles: None,
+    tiles: Some(super::sweep::BYTES),
 };
 
 const WIDTH: usize = 32;

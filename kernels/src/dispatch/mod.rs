@@ -14,8 +14,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+mod product;
 mod sweep;
 
+pub(crate) use product::{TURNED, product};
 pub(crate) use sweep::{SWEEP_QUERIES, Survivor, Sweep, Sweeps, TILE, TILED_QUERIES, TileSweep, Tiles};
 
 /// A set of processor instructions that the kernels are written for. Results never depend on it.
@@ -98,6 +100,7 @@ pub(crate) struct Kernels {
     dot: Dot,
     tile: unsafe fn(&Tile, &mut [u32]),
     exact: unsafe fn(Element, &[u8], &[f32]) -> f64,
+    products: unsafe fn(&[f32], &[f32]) -> [f32; TURNED],
     sweeps: Sweeps,
     tiles: Option<Tiles>,
 }
@@ -107,6 +110,7 @@ pub(crate) struct Kernels {
 static VNNI: Kernels = Kernels {
     instructions: Instructions::Avx512Vnni,
     sweeps: sweep::VNNI,
+    tiles: None,
     ..avx512::KERNELS
 };
 
@@ -196,12 +200,20 @@ impl Kernels {
         unsafe { (self.exact)(element, row, query) }
     }
 
+    /// The inner products of four vectors, one after the other, with one: sums of [`product`]'s order.
+    pub fn products(&self, vectors: &[f32], row: &[f32]) -> [f32; TURNED] {
+        assert!(vectors.len() == TURNED * row.len());
+        // SAFETY: `of` hands out a table only where its instructions exist; the lengths match.
+        unsafe { (self.products)(vectors, row) }
+    }
+
     /// For each query of a sweep a mask of the sixteen rows that it cannot exclude, and for queries
     /// with any the sums `J` of all sixteen.
     pub fn sweep(&self, sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
         let count = sweep.bounds.len();
         assert!(count <= masks.len() && count <= sums.len());
-        assert!(sweep.codes.len().is_multiple_of(64) && sweep.factors.len() == 3 * 16 * 4);
+        assert!(sweep.codes.len().is_multiple_of(64));
+        assert!(sweep.factors.len() == 3 * 16 * 4 && sweep.tails.len() == 16 * 4);
         assert!(sweep.codes.len() / 16 <= sweep.half && sweep.queries.len() >= count * 2 * sweep.half);
         // SAFETY: `of` hands out a table only where its instructions exist; the lengths suffice.
         unsafe { (self.sweeps.sweep)(sweep, masks, sums) }
@@ -226,18 +238,19 @@ impl Kernels {
         let Some(tiles) = &self.tiles else { return };
         let blocks = sweep.factors.len();
         assert!(sweep.row > 0 && sweep.row.is_multiple_of(128) && blocks > 0 && sweep.live.len() >= blocks);
-        assert!(sweep.codes.len() >= blocks * TILE * sweep.row);
+        assert!(sweep.tails.len() >= blocks && sweep.codes.len() >= blocks * TILE * sweep.row);
         assert!(sweep.queries.len() >= sweep.bounds.len().next_multiple_of(TILED_QUERIES) * sweep.row);
         // SAFETY: `of` hands out a table only where its instructions exist; the lengths suffice.
         unsafe { (tiles.sweep)(sweep, survivors) }
     }
 
-    /// `Σ pᵢ lᵢ` of a row's low halves and the two halves of a coded query.
-    pub fn low(&self, codes: &[u8], query: (&[i8], &[i8])) -> i32 {
-        assert!(codes.len().is_multiple_of(64));
-        assert!(codes.len() == query.0.len() && codes.len() == query.1.len());
+    /// Of a row's low halves, the high ones behind its head, and a query coded to meet both: `Σ pᵢ lᵢ + 16 Σ pᵢ hᵢ`.
+    pub fn low(&self, codes: [&[u8]; 2], query: [&[i8]; 2]) -> i32 {
+        for (codes, query) in codes.iter().zip(query) {
+            assert!(codes.len().is_multiple_of(64) && query.len() == 2 * codes.len());
+        }
         // SAFETY: `of` hands out a table only where its instructions exist; the lengths match.
-        unsafe { (self.sweeps.low)(codes, query.0, query.1) }
+        unsafe { (self.sweeps.low)(codes, query) }
     }
 }
 

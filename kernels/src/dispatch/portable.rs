@@ -13,6 +13,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     dot,
     tile,
     exact,
+    products: super::product::portable,
     sweeps: super::sweep::PORTABLE,
     tiles: None,
 };

@@ -6,6 +6,8 @@ use crate::codes::Loose;
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod bytes;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -14,6 +16,8 @@ mod vnni;
 pub(super) use amx::TILES as AMX;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::SWEEPS as AVX2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use bytes::TILES as BYTES;
 pub(super) use portable::SWEEPS as PORTABLE;
 #[cfg(target_arch = "x86_64")]
 pub(super) use vnni::SWEEPS as VNNI;
@@ -32,6 +36,8 @@ pub(crate) struct Sweep<'a> {
     pub codes: &'a [u8],
     /// `[3][16]` f32: `S`, `ε`, `ν`.
     pub factors: &'a [u8],
+    /// `[16]` f32: `τ`.
+    pub tails: &'a [u8],
     /// `[queries][2][half]`.
     pub queries: &'a [i8],
     pub half: usize,
@@ -39,10 +45,13 @@ pub(crate) struct Sweep<'a> {
     pub bounds: &'a [Loose],
 }
 
+/// Of a row's codes and a query's, low halves and what is behind the head.
+type Low = unsafe fn([&[u8]; 2], [&[i8]; 2]) -> i32;
+
 /// The code kernels of one instruction set; unsafe for the same reasons as those beside them.
 pub(crate) struct Sweeps {
     pub(super) sweep: unsafe fn(&Sweep, &mut [u32], &mut [[i32; 16]]),
-    pub(super) low: unsafe fn(&[u8], &[i8], &[i8]) -> i32,
+    pub(super) low: Low,
 }
 
 /// Queries and documents of one matrix tile.
@@ -57,6 +66,8 @@ pub(crate) struct TileSweep<'a> {
     pub codes: &'a [u8],
     /// `[blocks]` of `[3][16]` f32: `S`, `ε`, `ν`.
     pub factors: &'a [&'a [u8]],
+    /// `[blocks]` of `[16]` f32: `τ`.
+    pub tails: &'a [&'a [u8]],
     /// `[blocks]`: which of the sixteen rows count.
     pub live: &'a [u32],
     /// `[queries rounded up to 32][row]`.

@@ -3,11 +3,12 @@
 use std::cmp::Ordering;
 
 use super::ask::{GraphAnswer, GraphSearch};
-use super::basis::{Turned, dot};
+use super::basis::Turned;
 use super::lanes::{Lanes, Portable};
 use super::links::Links;
 use super::search::{Limits, Walker};
 use super::sections::{Graph, GraphSection};
+use crate::directions::dot;
 use crate::dispatch::{Kernels, prefetch, prefetch_line};
 use crate::{Candidate, Error, Instructions, Plane, TopK};
 

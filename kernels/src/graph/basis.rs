@@ -5,10 +5,11 @@
 //! and queries are turned by the same matrix of small integers, so that its rounding nearly cancels.
 //! Above [`LARGEST`] dimensions components are put in order of their variance and not mixed.
 
-use rayon::iter::{IndexedParallelIterator, ParallelIterator};
-use rayon::slice::{ParallelSlice, ParallelSliceMut};
+use rayon::iter::ParallelIterator;
+use rayon::slice::ParallelSlice;
 
 use super::lanes::{HEAD, LANES, LINE_DIMENSION, Lanes, interleave};
+use crate::directions::{covariance, directions, dot};
 
 /// The largest dimension that is turned; the work grows with its cube.
 pub(super) const LARGEST: usize = 1024;
@@ -112,19 +113,7 @@ impl Basis {
                 .collect();
             return Basis::from_parts(dimension, mean, steps, vec![1.0; dimension], Vec::new(), order);
         }
-        let mut covariance = vec![0f32; dimension * dimension];
-        covariance
-            .par_chunks_mut(dimension)
-            .enumerate()
-            .for_each(|(i, out)| {
-                for row in sample.chunks_exact(dimension) {
-                    let factor = (row[i] - mean[i]) / count as f32;
-                    for ((out, value), mean) in out.iter_mut().zip(row).zip(&mean) {
-                        *out += factor * (value - mean);
-                    }
-                }
-            });
-        let directions = directions(&covariance, dimension);
+        let directions = directions(&covariance(sample, &mean), dimension, ROUNDS);
         let mut units = vec![0f32; dimension];
         let mut rows = vec![0i8; dimension * dimension];
         for ((unit, out), direction) in units
@@ -286,118 +275,4 @@ fn step(mut values: Vec<f32>) -> f32 {
     let (_, reach, _) = values.select_nth_unstable_by(place, f32::total_cmp);
     // Between what suits a Gaussian and twice that.
     (*reach / 7.5).clamp(0.335 * variance.sqrt() as f32, 0.67 * variance.sqrt() as f32)
-}
-
-/// Orthonormal rows, about the eigenvectors of `covariance`, those of large eigenvalues first.
-fn directions(covariance: &[f32], dimension: usize) -> Vec<f32> {
-    let mut rows = vec![0f32; dimension * dimension];
-    // Begin with the axes, in the order of their variance.
-    let mut axes: Vec<usize> = (0..dimension).collect();
-    axes.sort_by(|&a, &b| {
-        covariance[b * dimension + b]
-            .total_cmp(&covariance[a * dimension + a])
-            .then(a.cmp(&b))
-    });
-    for (row, &axis) in rows.chunks_exact_mut(dimension).zip(&axes) {
-        row[axis] = 1.0;
-    }
-    let mut next = vec![0f32; dimension * dimension];
-    for _ in 0..ROUNDS {
-        next.par_chunks_mut(dimension)
-            .zip(rows.par_chunks(dimension))
-            .for_each(|(out, row)| {
-                out.fill(0.0);
-                for (factor, line) in row.iter().zip(covariance.chunks_exact(dimension)) {
-                    for (out, value) in out.iter_mut().zip(line) {
-                        *out += factor * value;
-                    }
-                }
-            });
-        orthonormalise(&mut next, dimension);
-        std::mem::swap(&mut rows, &mut next);
-    }
-    orthonormalise(&mut rows, dimension);
-    rows
-}
-
-/// Makes the rows orthonormal, in order; a row that lies in those before it becomes an axis that does not.
-fn orthonormalise(rows: &mut [f32], dimension: usize) {
-    let mut axis = 0;
-    for i in 0..dimension {
-        let (before, from) = rows.split_at_mut(i * dimension);
-        let row = &mut from[..dimension];
-        let mut length = dot(row, row).sqrt();
-        loop {
-            for other in before.chunks_exact(dimension) {
-                let along = dot(row, other);
-                for (value, other) in row.iter_mut().zip(other) {
-                    *value -= along * other;
-                }
-            }
-            let left = dot(row, row).sqrt();
-            if left > 0.5 * length && left > f32::MIN_POSITIVE {
-                break;
-            }
-            // Much was taken away: what is left is rounding, or needs another turn.
-            if left <= 1e-4 * length || left.is_nan() {
-                row.fill(0.0);
-                row[axis % dimension] = 1.0;
-                axis += 1;
-                length = 1.0;
-            } else {
-                length = left;
-            }
-        }
-        let inverse = 1.0 / dot(row, row).sqrt();
-        row.iter_mut().for_each(|value| *value *= inverse);
-    }
-}
-
-/// A sum in sixteen lanes, which a compiler can keep in registers.
-#[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; 16];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
-        *sum += a * b;
-    }
-    sums.iter().sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directions_are_orthonormal_also_where_the_covariance_has_no_rank() {
-        for (dimension, rank) in [(1, 1), (3, 1), (8, 0), (20, 20), (40, 7)] {
-            let mut covariance = vec![0f32; dimension * dimension];
-            for r in 0..rank {
-                let vector: Vec<f32> = (0..dimension)
-                    .map(|i| ((i * 7 + r * 13) % 17) as f32 - 8.0)
-                    .collect();
-                for i in 0..dimension {
-                    for j in 0..dimension {
-                        covariance[i * dimension + j] += vector[i] * vector[j] * (r + 1) as f32;
-                    }
-                }
-            }
-            let rows = directions(&covariance, dimension);
-            for (i, a) in rows.chunks_exact(dimension).enumerate() {
-                for (j, b) in rows.chunks_exact(dimension).enumerate() {
-                    let expected = if i == j { 1.0 } else { 0.0 };
-                    assert!(
-                        (dot(a, b) - expected).abs() < 1e-3,
-                        "{dimension} {rank} {i} {j}: {}",
-                        dot(a, b)
-                    );
-                }
-            }
-        }
-    }
 }

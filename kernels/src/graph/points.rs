@@ -3,9 +3,10 @@
 use rayon::iter::ParallelIterator;
 use rayon::slice::ParallelSlice;
 
-use super::basis::{Basis, STEP, Turned, dot};
+use super::basis::{Basis, STEP, Turned};
 use super::lanes::{LINE_DIMENSION, Lanes, Line};
 use crate::Plane;
+use crate::directions::dot;
 use crate::dispatch::Kernels;
 
 /// Vectors, `layers` of them a document, one document after the other; each will be a node. Distances are squared, in

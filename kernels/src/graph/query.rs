@@ -1,8 +1,9 @@
 //! A query as the codes of a graph are read with.
 
-use super::basis::{Basis, STEP, dot};
+use super::basis::{Basis, STEP};
 use super::lanes::{HEAD, LINE_DIMENSION};
 use super::points::Doubt;
+use crate::directions::dot;
 
 /// The part of a query that heads are multiplied with: small integers on cache lines of their own.
 #[derive(Debug, Clone)]

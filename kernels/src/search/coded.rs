@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::scorer::{MASK_ROWS, Scorer};
-use crate::codes::{Codes, GROUP, LANES, Loose, QueryCodes, high_block};
+use crate::codes::{Codes, Finer, GROUP, LANES, Loose, QueryCodes};
 use crate::dispatch::{SWEEP_QUERIES, Survivor, Sweep, TILE, TileSweep};
 
 const _: () = assert!(GROUP <= MASK_ROWS && LANES == TILE);
@@ -21,18 +21,18 @@ pub(super) struct Coded<'a> {
 }
 
 impl<'a> Coded<'a> {
-    pub fn new(codes: &[Codes<'a>], queries: &[f32]) -> Self {
+    pub fn new(codes: &[Codes<'a>], queries: &[f32], in_parallel: bool) -> Self {
+        let planes = codes.iter();
         Coded {
-            planes: codes.iter().map(|c| (*c, QueryCodes::new(queries, c))).collect(),
+            planes: planes
+                .map(|codes| (*codes, QueryCodes::new(queries, codes, in_parallel)))
+                .collect(),
         }
     }
 
     /// The bytes of a row's high halves over all planes.
     pub fn row_bytes(&self) -> usize {
-        self.planes
-            .iter()
-            .map(|(codes, _)| high_block(codes.dimension()) / LANES + 12)
-            .sum()
+        self.planes.iter().map(|(codes, _)| codes.high_row_bytes()).sum()
     }
 
     /// What one thread needs: matrix tiles too, where there are any and they pay.
@@ -118,10 +118,11 @@ fn group<F: Fn(&u32, &u32) -> Ordering>(
     let mut masks = [0u32; SWEEP_QUERIES];
     let mut sums = [[0i32; LANES]; SWEEP_QUERIES];
     for (block, &live) in live.iter().enumerate().filter(|(_, live)| **live != 0) {
-        let (factors, high) = codes.high(first / LANES + block);
+        let coded = codes.high(first / LANES + block);
         let sweep = Sweep {
-            codes: high,
-            factors,
+            codes: coded.codes,
+            factors: coded.factors,
+            tails: coded.tails,
             queries: &queries.codes[asked.start * 2 * queries.half..],
             half: queries.half,
             bounds: &tests.tests[asked.clone()],
@@ -129,7 +130,7 @@ fn group<F: Fn(&u32, &u32) -> Ordering>(
         kernels.sweep(&sweep, &mut masks, &mut sums);
         scorer.tally.swept += u64::from(live.count_ones()) * asked.len() as u64;
         if asked.start == 0 {
-            scorer.tally.bytes += (factors.len() + high.len()) as u64;
+            scorer.tally.bytes += coded.bytes() as u64;
         }
         for (i, query) in asked.clone().enumerate() {
             let mut mask = masks[i] & live;
@@ -207,14 +208,15 @@ fn tiled<F: Fn(&u32, &u32) -> Ordering>(
     survivors: &mut Vec<Survivor>,
 ) {
     let (kernels, row) = (scorer.scan.kernels, 2 * queries.half);
-    let mut factors: [&[u8]; BLOCKS] = [&[]; BLOCKS];
+    let (mut factors, mut tails): ([&[u8]; BLOCKS], [&[u8]; BLOCKS]) = ([&[]; BLOCKS], [&[]; BLOCKS]);
     let (mut places, mut masks, mut blocks) = ([0; BLOCKS], [0; BLOCKS], 0);
     for (block, &mask) in live.iter().enumerate().filter(|(_, mask)| **mask != 0) {
-        let (its_factors, high) = codes.high(first / LANES + block);
-        kernels.unpack(high, &mut unpacked[blocks * LANES * row..][..LANES * row]);
-        scorer.tally.bytes += (its_factors.len() + high.len()) as u64;
+        let coded = codes.high(first / LANES + block);
+        kernels.unpack(coded.codes, &mut unpacked[blocks * LANES * row..][..LANES * row]);
+        scorer.tally.bytes += coded.bytes() as u64;
         scorer.tally.swept += u64::from(mask.count_ones()) * tests.tests.len() as u64;
-        factors[blocks] = its_factors;
+        factors[blocks] = coded.factors;
+        tails[blocks] = coded.tails;
         masks[blocks] = mask;
         places[blocks] = block * LANES;
         blocks += 1;
@@ -222,6 +224,7 @@ fn tiled<F: Fn(&u32, &u32) -> Ordering>(
     let sweep = TileSweep {
         codes: unpacked,
         factors: &factors[..blocks],
+        tails: &tails[..blocks],
         live: &masks,
         queries: &queries.codes,
         row,
@@ -234,7 +237,7 @@ fn tiled<F: Fn(&u32, &u32) -> Ordering>(
     }
 }
 
-/// Looks at the low halves of the survivors of a group, and at the rows themselves if need be.
+/// Looks at the rest of the codes of a group's survivors, and at the rows themselves if need be.
 fn settle<F: Fn(&u32, &u32) -> Ordering>(
     scorer: &mut Scorer<F>,
     (codes, queries): (&Codes, &QueryCodes),
@@ -249,10 +252,14 @@ fn settle<F: Fn(&u32, &u32) -> Ordering>(
         scorer.tally.left += 1;
         let row = first + at;
         let (factors, low) = codes.low(row);
-        scorer.tally.bytes += low.len() as u64 + 8;
-        let low = scorer.scan.kernels.low(low, queries.halves(query));
-        let (threshold, scale) = (scorer.threshold(query), codes.scale(row));
-        if !queries.bounds[query].excludes(survivor.sum, low, scale, factors, threshold) {
+        scorer.tally.bytes += (low[0].len() + low[1].len()) as u64 + 8;
+        let finer = Finer {
+            high: survivor.sum,
+            low: scorer.scan.kernels.low(low, queries.settling(query)),
+            scale: codes.scale(row),
+            factors,
+        };
+        if !queries.bounds[query].excludes(&finer, scorer.threshold(query)) {
             scorer.score(query, at, row as u32);
         }
     }

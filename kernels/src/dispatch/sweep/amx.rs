@@ -71,7 +71,7 @@ fn sweep(sweep: &TileSweep, survivors: &mut Vec<Survivor>) {
                 )
             };
             for (which, block) in (pair..=other).enumerate() {
-                let factors = Factors::load(sweep.factors[block]);
+                let factors = Factors::load(sweep.factors[block], sweep.tails[block]);
                 let live = sweep.live[block];
                 for (query, bound) in sweep.bounds[first..first + count].iter().enumerate() {
                     let sum = &mut sums.0[query / TILE][which][query % TILE];
@@ -143,19 +143,22 @@ struct Factors {
     scale: __m512,
     error: __m512,
     norm: __m512,
+    tail: __m512,
 }
 
 impl Factors {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn load(factors: &[u8]) -> Factors {
+    fn load(factors: &[u8], tails: &[u8]) -> Factors {
         let factors = factors[..3 * TILE * 4].as_ptr().cast::<f32>();
-        // SAFETY: there are three times sixteen.
+        let tails = tails[..TILE * 4].as_ptr().cast::<f32>();
+        // SAFETY: there are three times sixteen, and sixteen.
         unsafe {
             Factors {
                 scale: _mm512_loadu_ps(factors),
                 error: _mm512_loadu_ps(factors.add(16)),
                 norm: _mm512_loadu_ps(factors.add(32)),
+                tail: _mm512_loadu_ps(tails),
             }
         }
     }
@@ -172,6 +175,7 @@ impl Factors {
             self.error,
             _mm512_mul_ps(_mm512_set1_ps(bound.norm), self.norm),
         );
+        let margin = _mm512_fmadd_ps(_mm512_set1_ps(bound.tail), self.tail, margin);
         let gain = _mm512_mul_ps(_mm512_set1_ps(bound.gain), self.scale);
         let reach = _mm512_fmadd_ps(_mm512_cvtepi32_ps(j), gain, margin);
         let excluded = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(reach, _mm512_set1_ps(bound.low));

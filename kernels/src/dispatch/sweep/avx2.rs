@@ -69,17 +69,21 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
             }
         }
     }
-    let factors = sweep.factors.as_ptr().cast::<f32>();
+    let (factors, tails) = (
+        sweep.factors.as_ptr().cast::<f32>(),
+        sweep.tails.as_ptr().cast::<f32>(),
+    );
     for (q, lanes) in lanes.iter().enumerate() {
         let bound = &sweep.bounds[at + q];
         masks[at + q] = 0;
         for (half, &sum) in lanes.iter().enumerate() {
-            // SAFETY: the caller has checked that there are three times sixteen factors.
-            let (scale, error, norm) = unsafe {
+            // SAFETY: the caller has checked that there are three times sixteen factors, and sixteen tails.
+            let (scale, error, norm, tail) = unsafe {
                 (
                     _mm256_loadu_ps(factors.add(half * 8)),
                     _mm256_loadu_ps(factors.add(16 + half * 8)),
                     _mm256_loadu_ps(factors.add(32 + half * 8)),
+                    _mm256_loadu_ps(tails.add(half * 8)),
                 )
             };
             let j = _mm256_sub_epi32(_mm256_add_epi32(sum, sum), _mm256_set1_epi32(bound.bias));
@@ -88,6 +92,7 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
                 error,
                 _mm256_mul_ps(_mm256_set1_ps(bound.norm), norm),
             );
+            let margin = _mm256_fmadd_ps(_mm256_set1_ps(bound.tail), tail, margin);
             let gain = _mm256_mul_ps(_mm256_set1_ps(bound.gain), scale);
             let reach = _mm256_fmadd_ps(_mm256_cvtepi32_ps(j), gain, margin);
             let excluded = _mm256_cmp_ps::<_CMP_LT_OQ>(reach, _mm256_set1_ps(bound.low));
@@ -100,23 +105,32 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn low(codes: &[u8], below: &[i8], above: &[i8]) -> i32 {
-    let mut lanes = _mm256_setzero_si256();
-    for at in (0..codes.len()).step_by(32) {
-        // SAFETY: the caller has checked that all three are of one length, a multiple of 64.
-        let (both, below, above) = unsafe {
-            (
-                _mm256_loadu_si256(codes.as_ptr().add(at).cast()),
-                _mm256_loadu_si256(below.as_ptr().add(at).cast()),
-                _mm256_loadu_si256(above.as_ptr().add(at).cast()),
-            )
-        };
-        lanes = _mm256_add_epi32(lanes, products(both, below, above));
-    }
+fn low([low, rest]: [&[u8]; 2], queries: [&[i8]; 2]) -> i32 {
+    let (low, rest) = (row(low, queries[0]), row(rest, queries[1]));
+    let lanes = _mm256_add_epi32(low, _mm256_slli_epi32::<4>(rest));
     let four = _mm_add_epi32(
         _mm256_castsi256_si128(lanes),
         _mm256_extracti128_si256::<1>(lanes),
     );
     let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b00_00_00_01>(two)))
+}
+
+/// Products of a row's halves with a query's, in eight sums.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn row(codes: &[u8], query: &[i8]) -> __m256i {
+    let mut lanes = _mm256_setzero_si256();
+    for at in (0..codes.len()).step_by(32) {
+        // SAFETY: the caller has checked that the query is twice as long as the codes, a multiple of 64.
+        let (both, below, above) = unsafe {
+            (
+                _mm256_loadu_si256(codes.as_ptr().add(at).cast()),
+                _mm256_loadu_si256(query.as_ptr().add(at).cast()),
+                _mm256_loadu_si256(query.as_ptr().add(codes.len() + at).cast()),
+            )
+        };
+        lanes = _mm256_add_epi32(lanes, products(both, below, above));
+    }
+    lanes
 }

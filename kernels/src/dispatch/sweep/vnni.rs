@@ -50,12 +50,13 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
         }
     }
     let factors = sweep.factors.as_ptr().cast::<f32>();
-    // SAFETY: the caller has checked that there are three times sixteen factors.
-    let (scale, error, norm) = unsafe {
+    // SAFETY: the caller has checked that there are three times sixteen factors, and sixteen tails.
+    let (scale, error, norm, tail) = unsafe {
         (
             _mm512_loadu_ps(factors),
             _mm512_loadu_ps(factors.add(16)),
             _mm512_loadu_ps(factors.add(32)),
+            _mm512_loadu_ps(sweep.tails.as_ptr().cast()),
         )
     };
     for (q, lanes) in lanes.iter().enumerate() {
@@ -67,6 +68,7 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
             error,
             _mm512_mul_ps(_mm512_set1_ps(bound.norm), norm),
         );
+        let margin = _mm512_fmadd_ps(_mm512_set1_ps(bound.tail), tail, margin);
         let gain = _mm512_mul_ps(_mm512_set1_ps(bound.gain), scale);
         let reach = _mm512_fmadd_ps(_mm512_cvtepi32_ps(j), gain, margin);
         let excluded = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(reach, _mm512_set1_ps(bound.low));
@@ -80,21 +82,29 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn low(codes: &[u8], below: &[i8], above: &[i8]) -> i32 {
+fn low([low, rest]: [&[u8]; 2], queries: [&[i8]; 2]) -> i32 {
+    let (low, rest) = (row(low, queries[0]), row(rest, queries[1]));
+    _mm512_reduce_add_epi32(_mm512_add_epi32(low, _mm512_slli_epi32::<4>(rest)))
+}
+
+/// Products of a row's halves with a query's, in sixteen sums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn row(codes: &[u8], query: &[i8]) -> __m512i {
     let nibble = _mm512_set1_epi8(15);
     let mut lanes = [_mm512_setzero_si512(); 2];
     for at in (0..codes.len()).step_by(64) {
-        // SAFETY: the caller has checked that all three are of one length, a multiple of 64.
+        // SAFETY: the caller has checked that the query is twice as long as the codes, a multiple of 64.
         let (both, asked_below, asked_above) = unsafe {
             (
                 _mm512_loadu_si512(codes.as_ptr().add(at).cast()),
-                _mm512_loadu_si512(below.as_ptr().add(at).cast()),
-                _mm512_loadu_si512(above.as_ptr().add(at).cast()),
+                _mm512_loadu_si512(query.as_ptr().add(at).cast()),
+                _mm512_loadu_si512(query.as_ptr().add(codes.len() + at).cast()),
             )
         };
         let high = _mm512_and_si512(_mm512_srli_epi16::<4>(both), nibble);
         lanes[0] = _mm512_dpbusd_epi32(lanes[0], _mm512_and_si512(both, nibble), asked_below);
         lanes[1] = _mm512_dpbusd_epi32(lanes[1], high, asked_above);
     }
-    _mm512_reduce_add_epi32(_mm512_add_epi32(lanes[0], lanes[1]))
+    _mm512_add_epi32(lanes[0], lanes[1])
 }

@@ -58,7 +58,12 @@ fn main() {
         .build()
         .expect("threads start");
 
-    let ready = json!({ "documents": planes[0].rows(), "layers": layers, "coding": coding });
+    let ready = json!({
+        "documents": planes[0].rows(),
+        "layers": layers,
+        "head": codes[0].head(),
+        "coding": coding,
+    });
     serve_requests(ready, |request| {
         let words: Vec<&str> = request.split_whitespace().collect();
         let number =
