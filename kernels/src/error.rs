@@ -137,7 +137,7 @@ pub enum Error {
         /// The bytes that there are.
         got: usize,
     },
-    /// Codes of turned vectors that tell of a head longer than a vector, or of none.
+    /// Codes of turned vectors that tell of a head which is not a multiple of eight below the dimension.
     #[error("the codes scan {head} components of {dimension}, which cannot be: build the codes again")]
     CodesHead {
         /// The components of a vector.

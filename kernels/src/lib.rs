@@ -60,6 +60,7 @@ mod dispatch;
 mod element;
 mod error;
 mod graph;
+mod numbers;
 mod plane;
 mod search;
 mod tiles;

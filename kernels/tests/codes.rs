@@ -5,7 +5,7 @@ mod reference;
 use proptest::prelude::*;
 use reference::{Random, Stored, brute_force, paths};
 use stratal_kernels::{
-    Codes, Counters, Element, Error, Options, Plane, ScanCodes, Section, Survey, max_inner_product,
+    Codes, Counters, Element, Error, Frame, Options, Plane, ScanCodes, Section, Survey, max_inner_product,
 };
 
 /// Rows around a few centres, with a common part of the given size, their norms spread.
@@ -272,6 +272,33 @@ fn the_largest_dimension_does_not_wrap_the_integer_sums() {
             let found = max_inner_product(&asked, dimension, &[plane], &options).unwrap();
             assert_eq!(found[0][0].row, row);
             assert_eq!(found[0][0].score, (dimension as i64 * 127 * 127) as f64);
+        }
+    }
+}
+
+#[test]
+fn sums_of_a_batch_do_not_leave_their_range_where_all_components_are_the_largest() {
+    let dimension = 4096;
+    let mut values = vec![-127.0f32; dimension];
+    values.extend(vec![127.0f32; dimension]);
+    let plane = Plane::from_f32(&values, dimension).unwrap();
+    // About another mean all codes are fifteen, or all are zero.
+    for mean in [-127.0, 0.0, 127.0] {
+        let built = ScanCodes::build_about(&plane, &Frame::about(vec![mean; dimension])).unwrap();
+        let codes = [built.view()];
+        let asked: Vec<f32> = [-1.0, 1.0, -1.0]
+            .iter()
+            .cycle()
+            .take(19)
+            .flat_map(|&sign| vec![sign; dimension])
+            .collect();
+        for path in paths() {
+            let options = Options::new(1).instructions(path).codes(&codes);
+            let found = max_inner_product(&asked, dimension, &[plane], &options).unwrap();
+            for (best, query) in found.iter().zip(asked.chunks_exact(dimension)) {
+                assert_eq!(best[0].row, u32::from(query[0] > 0.0));
+                assert_eq!(best[0].score, (dimension * 127) as f64);
+            }
         }
     }
 }

@@ -213,7 +213,11 @@ fn check_sections(plane: &Plane, sections: [&[u8]; Section::ALL.len()]) {
         let mut changed = sections;
         changed[at] = &wrong;
         let changed = Codes::new(rows, dimension, changed).unwrap();
-        assert_eq!(changed.verify(plane), Err(Error::CodesDiffer { section }));
+        match (section, changed.verify(plane)) {
+            // The others are made about these.
+            (Section::Mean | Section::Turn, Err(Error::CodesDiffer { .. })) => {}
+            (_, told) => assert_eq!(told, Err(Error::CodesDiffer { section })),
+        }
     }
 }
 

@@ -3,13 +3,16 @@
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::turn::{Allowance, Turn};
-use super::{Frame, GROUP, LANES, STEP, ScanCodes, Section, Shape, Survey, low_row};
+use super::{Frame, GROUP, LANES, STEP, ScanCodes, Section, Shape, Survey, half_row};
 use crate::Plane;
 use crate::bound::up;
 use crate::dispatch::Kernels;
 
 /// A row longer than this is not coded; it keeps every f32 of a scan far from overflow.
 pub(super) const LONGEST: f64 = 1e18;
+
+/// The residual of a row about the mean of its plane is shorter.
+const LONGEST_RESIDUAL: f64 = 1e22;
 
 /// The share of a vector's length that f64 rounding can add to a residual, generously: 2⁻⁵⁰.
 const ROUNDING: f64 = 1.0 / (1u64 << 50) as f64;
@@ -29,11 +32,11 @@ pub(super) fn build_about(plane: &Plane, frame: &Frame) -> ScanCodes {
         dimension: plane.dimension(),
         head: frame.head(),
     };
-    // A plane's own bytes lie in memory, and no section is a large multiple of them.
+    // A plane's own bytes lie in memory, and so its sections' lengths do not overflow.
     let mut sections = Section::ALL.map(|section| vec![0u8; shape.bytes(section).unwrap_or(0)]);
     let [means, norms, high_factors, high, low_factors, low, turned, tails] = &mut sections;
     means.copy_from_slice(bytemuck::cast_slice(&frame.mean));
-    if let Some(turn) = &frame.turn {
+    if let Some((turn, _)) = &frame.turn {
         *turned = turn.to_bytes();
     }
     let mut high_factors = high_factors.chunks_mut(3 * 4 * GROUP);
@@ -59,7 +62,7 @@ pub(super) fn build_about(plane: &Plane, frame: &Frame) -> ScanCodes {
         shape,
         mean: &frame.mean,
         mean_length: length(frame.mean.iter().map(|&x| f64::from(x))),
-        turn: frame.turn.as_ref().map(|turn| (turn, turn.allowance())),
+        turn: frame.turn.as_ref(),
     };
     // Outside of a pool nothing may start rayon's global one.
     if rayon::current_thread_index().is_some() {
@@ -98,7 +101,7 @@ struct Coder<'a> {
     shape: Shape,
     mean: &'a [f32],
     mean_length: f64,
-    turn: Option<(&'a Turn<'static>, Allowance)>,
+    turn: Option<&'a (Turn<'static>, Allowance)>,
 }
 
 impl Coder<'_> {
@@ -108,7 +111,7 @@ impl Coder<'_> {
         // Several rows are turned at once. Others may be very long, and take one buffer.
         let together = if self.turn.is_some() { rows } else { 1 };
         let mut widened = vec![0.0f32; together * dimension];
-        let mut values = Vec::new();
+        let mut values = widened.clone();
         let mut codes = vec![0u8; dimension];
         let mut longest = 0.0f32;
         for at in 0..rows {
@@ -118,7 +121,7 @@ impl Coder<'_> {
                     let bytes = self.plane.row_bytes(group.first + row);
                     Kernels::best().widen(self.plane.element(), bytes, widened);
                 }
-                values = self.values(&widened);
+                self.values(&widened, &mut values);
             }
             let left = self.code_row(&widened[among.clone()], &values[among], &mut codes);
             longest = longest.max(left.length);
@@ -135,7 +138,7 @@ impl Coder<'_> {
 
             let high = &mut group.high[block * self.shape.high_block()..][..self.shape.high_block()];
             let low = &mut group.low[at * self.shape.low_row()..][..self.shape.low_row()];
-            let (low, rest) = low.split_at_mut(low_row(dimension));
+            let (low, rest) = low.split_at_mut(half_row(dimension));
             for (i, &code) in codes.iter().enumerate() {
                 let (step, byte, shift) = place(i);
                 low[step * 4 + byte] |= (code & 15) << shift;
@@ -150,25 +153,30 @@ impl Coder<'_> {
         put(group.norm, 0, longest);
     }
 
-    /// The residuals of rows `[n, D]`, turned where they are.
-    fn values(&self, rows: &[f32]) -> Vec<f32> {
-        let dimension = self.shape.dimension;
-        let mut residuals = Vec::with_capacity(rows.len());
-        for row in rows.chunks_exact(dimension) {
-            residuals.extend(row.iter().zip(self.mean).map(|(d, m)| d - m));
+    /// The residuals of rows `[n, D]`, turned where they are, into `values`.
+    fn values(&self, rows: &[f32], values: &mut Vec<f32>) {
+        let residuals = rows
+            .chunks_exact(self.shape.dimension)
+            .flat_map(|row| row.iter().zip(self.mean).map(|(d, m)| d - m));
+        match self.turn {
+            None => {
+                values.clear();
+                values.extend(residuals);
+            }
+            Some((turn, _)) => turn.turn(&residuals.collect::<Vec<f32>>(), values),
         }
-        let Some((turn, _)) = &self.turn else {
-            return residuals;
-        };
-        let mut turned = vec![0f32; rows.len()];
-        turn.turn(&residuals, &mut turned);
-        turned
     }
 
     fn code_row(&self, row: &[f32], values: &[f32], codes: &mut [u8]) -> Left {
         let whole = length(row.iter().map(|&d| f64::from(d)));
-        // Not greater, so that NaN is caught too.
-        if whole.is_nan() || whole > LONGEST {
+        let residuals = || {
+            row.iter()
+                .zip(self.mean)
+                .map(|(&d, &m)| f64::from(d) - f64::from(m))
+        };
+        let measured = length(residuals());
+        // A mean that is not of the plane may be long too. NaN is caught.
+        if whole.is_nan() || whole > LONGEST || measured.is_nan() || measured > LONGEST_RESIDUAL {
             codes.fill(0);
             let unknown = [f32::INFINITY, 0.0];
             return Left {
@@ -179,19 +187,14 @@ impl Coder<'_> {
                 tail: 0.0,
             };
         }
-        let residuals = || {
-            row.iter()
-                .zip(self.mean)
-                .map(|(&d, &m)| f64::from(d) - f64::from(m))
-        };
         // How far a residual computed in f64 can be from the real one.
         let rounding = ROUNDING * (whole + self.mean_length);
         let residual = Residual {
-            measured: length(residuals()),
+            measured,
             rounding,
             head: self.shape.head,
         };
-        match &self.turn {
+        match self.turn {
             None => residual.code(values, residuals, None, codes),
             Some((_, allowance)) => {
                 let turned = || values.iter().map(|&value| f64::from(value));

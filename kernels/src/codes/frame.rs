@@ -1,24 +1,35 @@
 //! What a plane is coded about: its mean, and directions of large variance where these pay.
 
 use super::build::LONGEST;
-use super::turn::Turn;
+use super::turn::{Allowance, DIMENSION_MAX, Turn};
 use crate::Plane;
 use crate::dispatch::Kernels;
 
 /// Rows from which directions are found.
 const SAMPLE: usize = 4096;
 
-/// What a plane is coded about. Any would be correct: this one makes codes exclude much.
+/// What a plane is coded about. Any would be correct: that of a [`Survey`] makes codes exclude much.
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub(super) mean: Vec<f32>,
-    pub(super) turn: Option<Turn<'static>>,
+    pub(super) turn: Option<(Turn<'static>, Allowance)>,
 }
 
 impl Frame {
     /// The mean alone.
     pub fn about(mean: Vec<f32>) -> Frame {
         Frame { mean, turn: None }
+    }
+
+    pub(super) fn new(mean: Vec<f32>, turn: Option<Turn<'static>>) -> Frame {
+        let with_allowance = |turn: Turn<'static>| {
+            let allowance = turn.allowance();
+            (turn, allowance)
+        };
+        Frame {
+            mean,
+            turn: turn.map(with_allowance),
+        }
     }
 
     /// The mean, `[D]`.
@@ -28,7 +39,7 @@ impl Frame {
 
     /// Components that a search scans for every row: the dimension, or fewer where vectors are turned.
     pub fn head(&self) -> usize {
-        self.turn.as_ref().map_or(self.mean.len(), |turn| turn.head)
+        self.turn.as_ref().map_or(self.mean.len(), |(turn, _)| turn.head)
     }
 }
 
@@ -63,6 +74,7 @@ impl Survey {
             return;
         }
         let stride = self.rows.div_ceil(SAMPLE).max(1);
+        let may_turn = self.row.len() <= DIMENSION_MAX;
         for at in 0..plane.rows() {
             Kernels::best().widen(plane.element(), plane.row_bytes(at), &mut self.row);
             if self.row.iter().all(|&x| f64::from(x.abs()) <= LONGEST) {
@@ -70,7 +82,7 @@ impl Survey {
                 for (sum, &x) in self.sums.iter_mut().zip(&self.row) {
                     *sum += f64::from(x);
                 }
-                if self.seen.is_multiple_of(stride) {
+                if may_turn && self.seen.is_multiple_of(stride) {
                     self.sample.extend_from_slice(&self.row);
                 }
             }
@@ -83,7 +95,7 @@ impl Survey {
     pub fn finish(self) -> Frame {
         let mean = self.mean();
         let turn = Turn::find(&self.sample, &mean, self.rows);
-        Frame { mean, turn }
+        Frame::new(mean, turn)
     }
 
     /// The same with heads of so many components, up to a multiple of eight, whether or not that pays; for tests and
@@ -91,7 +103,7 @@ impl Survey {
     pub fn finish_with_head(self, head: usize) -> Frame {
         let mean = self.mean();
         let turn = Turn::with_head(&self.sample, &mean, head);
-        Frame { mean, turn }
+        Frame::new(mean, turn)
     }
 
     fn mean(&self) -> Vec<f32> {

@@ -73,7 +73,7 @@ impl Section {
     ];
 
     /// The bytes of this section for `rows` vectors of `dimension`, of which searches scan `head` components: all of them
-    /// where vectors are not turned. `None` if that overflows.
+    /// where vectors are not turned. `None` if that overflows or there are no such vectors.
     pub fn bytes(self, rows: usize, dimension: usize, head: usize) -> Option<usize> {
         let shape = Shape {
             rows,
@@ -99,6 +99,9 @@ impl Shape {
     }
 
     fn bytes(&self, section: Section) -> Option<usize> {
+        if self.dimension > MAX_DIMENSION || self.head > self.dimension {
+            return None;
+        }
         let blocks = self.rows.div_ceil(LANES);
         match section {
             Section::Mean => self.dimension.checked_mul(4),
@@ -120,12 +123,12 @@ impl Shape {
 
     /// The bytes of a row's low halves, and of its high ones behind the head.
     fn low_row(&self) -> usize {
-        low_row(self.dimension) + low_row(self.dimension.saturating_sub(self.head))
+        half_row(self.dimension) + half_row(self.dimension.saturating_sub(self.head))
     }
 }
 
 /// The bytes of one half of so many components of a row; also the length of either half of a coded query.
-fn low_row(dimension: usize) -> usize {
+fn half_row(dimension: usize) -> usize {
     (dimension.div_ceil(STEP) * 4).next_multiple_of(64)
 }
 
@@ -138,7 +141,8 @@ pub struct ScanCodes {
 
 impl ScanCodes {
     /// Codes every row of `plane`. Inside a rayon pool its threads share the work; the result is the
-    /// same. Takes about the memory of the codes: `n × (D + 20)` bytes and a little padding.
+    /// same. Takes about the memory of the codes, `n × (D + 24)` bytes and what rows are padded with, and that of 4,096 rows
+    /// in f32 where they may be turned.
     ///
     /// A row that cannot be coded (not finite, or longer than 10¹⁸) is marked so that every search
     /// looks at its full vector.
@@ -193,8 +197,8 @@ impl<'a> Codes<'a> {
     /// [`Codes::verify`] does.
     ///
     /// # Errors
-    /// [`Error::Dimension`], [`Error::TooManyRows`], [`Error::CodesHead`] when the directions tell of a head that is not part
-    /// of the vectors, and [`Error::CodesLength`] when a section is not of the length that [`Section::bytes`] says.
+    /// [`Error::Dimension`], [`Error::TooManyRows`], [`Error::CodesHead`] when the directions tell of a head that is not a
+    /// multiple of eight below the dimension, and [`Error::CodesLength`] when a section is not of the length that [`Section::bytes`] says.
     pub fn new(
         rows: usize,
         dimension: usize,
@@ -249,14 +253,16 @@ impl<'a> Codes<'a> {
         self.shape.head
     }
 
-    /// Whether these are the codes that [`ScanCodes::build`] makes of `plane`: reads all of both.
+    /// Whether these are the codes that are made of `plane` about their own mean and directions, which may be any: reads all
+    /// of both.
     ///
     /// # Errors
     /// [`Error::CodesShape`] when they describe another shape, [`Error::CodesDiffer`] with the first
     /// section that is not as it should be.
     pub fn verify(&self, plane: &Plane) -> Result<(), Error> {
         self.check_shape(0, plane)?;
-        let expected = ScanCodes::build(plane);
+        let frame = Frame::new(self.mean(), self.turn().map(Turn::into_owned));
+        let expected = ScanCodes::build_about(plane, &frame)?;
         for section in Section::ALL {
             if expected.section(section) != self.section(section) {
                 return Err(Error::CodesDiffer { section });
@@ -299,9 +305,10 @@ impl<'a> Codes<'a> {
         self.shape.is_turned().then(turn)
     }
 
-    /// The bytes of a row that a search reads of every one.
-    pub(crate) fn high_row_bytes(&self) -> usize {
-        self.shape.high_block() / LANES + 12 + usize::from(self.shape.is_turned()) * 4
+    /// The bytes of sixteen rows that a search reads of all of them.
+    pub(crate) fn block_bytes(&self) -> usize {
+        let tails = usize::from(self.shape.is_turned()) * LANES * 4;
+        self.shape.high_block() + 3 * LANES * 4 + tails
     }
 
     /// Factors and high halves of sixteen rows.
@@ -329,7 +336,7 @@ impl<'a> Codes<'a> {
     /// The two low factors of a row, its low halves, and the high ones behind the head.
     pub(crate) fn low(&self, row: usize) -> ([f32; 2], [&'a [u8]; 2]) {
         let factors = self.section(Section::LowFactors);
-        let (low, rest) = self.low_of(row).split_at(low_row(self.shape.dimension));
+        let (low, rest) = self.low_of(row).split_at(half_row(self.shape.dimension));
         (
             [float(factors, 2 * row), float(factors, 2 * row + 1)],
             [low, rest],
@@ -357,12 +364,6 @@ pub(crate) struct Block<'a> {
     pub tails: &'a [u8],
     /// `[steps][16][4]`: the high halves of heads.
     pub codes: &'a [u8],
-}
-
-impl Block<'_> {
-    pub fn bytes(&self) -> usize {
-        self.factors.len() + self.codes.len()
-    }
 }
 
 fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {

@@ -16,7 +16,8 @@
 //!
 //! `q̂·r̂ = s S Σ pᵢ (hᵢ − 7.5) = (s S / 2) J` with the integer `J = 2 Σ pᵢ hᵢ − 15 Σ pᵢ`, or
 //! `(s S / 32) J′` with `J′ = 2 Σ pᵢ cᵢ − 255 Σ pᵢ`. `Σ pᵢ hᵢ ≤ 15 · 127 · 2²⁰ < 2³¹` and, likewise,
-//! `|J| ≤ 2³¹`, so 32-bit integers suffice for `J` (what overflows on the way wraps back); `J′` takes 64.
+//! `|J| ≤ 2³¹`, so 32-bit integers suffice for `J` (what overflows on the way wraps back); `J′` takes 64. What a row's other
+//! halves add is summed in 32 bits too, `17 · 15 · 127 D` at most where vectors are turned, and else as `J`.
 //!
 //! **Turned.** With an almost orthonormal `V`, let `y = V r` and `z = V q` be what was computed of them in f32. Codes hold
 //! `ŷ = S (h − 7.5)`, of the head alone by the high halves; the query is coded as `ẑ = s p`. Then
@@ -41,7 +42,7 @@
 //! ```
 //!
 //! and `‖z_behind‖ τ` more where vectors are turned. A row is excluded if the right side is below the threshold `t`. For both
-//! halves this is evaluated in f64 ([`QueryCodes::excludes`]).
+//! halves this is evaluated in f64 ([`Bound::excludes`]).
 //!
 //! **Rounding in f32.** For the high halves, sixteen rows at once, the test is `X < T` with
 //! `X = g S J + A ε + B ν + Z τ` and `T = t − q·μ − C`, `g = s / 2`. No operand of `X` passes through more than
@@ -58,7 +59,7 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::build::place;
 use super::turn::Turn;
-use super::{Codes, low_row};
+use super::{Codes, half_row};
 use crate::bound::{query_length, up};
 use crate::dispatch::TILED_QUERIES;
 
@@ -136,7 +137,7 @@ impl QueryCodes {
     /// that this is called in.
     pub fn new(queries: &[f32], codes: &Codes, in_parallel: bool) -> QueryCodes {
         let (dimension, head) = (codes.dimension(), codes.head());
-        let [half, whole, rest] = [head, dimension, dimension - head].map(low_row);
+        let [half, whole, rest] = [head, dimension, dimension - head].map(half_row);
         let mean = codes.mean();
         let turn = codes.turn();
         let count = queries.len() / dimension;
@@ -285,7 +286,7 @@ impl Bound {
 
     /// Whether a row certainly scores below `threshold`, by both halves of all its components.
     pub fn excludes(&self, row: &Finer, threshold: f64) -> bool {
-        // J′ = 2 Σ p (16 h + l) − 255 Σ p = 16 J + 2 Σ p l − 15 Σ p.
+        // J′ = 2 Σ p (16 h + l) − 255 Σ p, of which J tells the high halves of the head.
         let j = 16 * i64::from(row.high) + 2 * i64::from(row.low);
         let j = j - 15 * (i64::from(self.sum) + 17 * i64::from(self.rest));
         let product = f64::from(self.scale) * f64::from(row.scale) / 32.0 * j as f64;

@@ -11,10 +11,13 @@ use std::borrow::Cow;
 use super::STEP;
 use super::head::shortest;
 use crate::directions::{covariance, directions, each_row};
-use crate::dispatch::{Kernels, TURNED, product};
+use crate::dispatch::{Kernels, PRODUCTS, product};
 
 /// Larger vectors are not turned: finding directions takes the cube of the dimension.
-const DIMENSION_MAX: usize = 1024;
+pub(super) const DIMENSION_MAX: usize = 1024;
+
+/// The sums of `Kernels::low` fit in 32 bits.
+const _: () = assert!(17 * 15 * 127 * DIMENSION_MAX <= i32::MAX as usize);
 
 /// Nor are smaller ones: a row is read in a line or two as it is.
 const DIMENSION_MIN: usize = 64;
@@ -77,11 +80,17 @@ impl Turn<'static> {
         }
         let mut moments = covariance(sample, mean);
         let variance: f32 = moments.iter().step_by(dimension + 1).sum();
+        if !(variance > 0.0 && variance.is_finite()) {
+            return None;
+        }
         // Queries are about as stored vectors are, and have their mean: its direction belongs into the head too.
         for (line, a) in moments.chunks_exact_mut(dimension).zip(mean) {
             line.iter_mut().zip(mean).for_each(|(moment, b)| *moment += a * b);
         }
-        (variance > 0.0 && variance.is_finite()).then(|| Turn {
+        // Whatever the scale of the vectors, squares of what iteration works with are within the range of f32.
+        let trace: f32 = moments.iter().step_by(dimension + 1).sum();
+        moments.iter_mut().for_each(|moment| *moment /= trace);
+        Some(Turn {
             head: 0,
             dimension,
             rows: Cow::Owned(directions(&moments, dimension, ROUNDS)),
@@ -172,11 +181,19 @@ impl<'a> Turn<'a> {
         }
     }
 
+    pub fn into_owned(self) -> Turn<'static> {
+        Turn {
+            head: self.head,
+            dimension: self.dimension,
+            rows: Cow::Owned(self.rows.into_owned()),
+        }
+    }
+
     /// Turns `vectors` `[n, D]` into `out` `[n, D]`. The result is the same on every machine.
     pub fn turn(&self, vectors: &[f32], out: &mut [f32]) {
         let dimension = self.dimension;
         let kernels = Kernels::best();
-        let together = TURNED * dimension;
+        let together = PRODUCTS * dimension;
         for (vectors, out) in vectors.chunks(together).zip(out.chunks_mut(together)) {
             for (i, row) in self.rows.chunks_exact(dimension).enumerate() {
                 if vectors.len() == together {
@@ -206,14 +223,15 @@ impl<'a> Turn<'a> {
                 .map(|(j, other)| {
                     let pairs = row.iter().zip(other);
                     let product: f64 = pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-                    (product - f64::from(u8::from(i == j))).powi(2)
+                    let off = product - f64::from(u8::from(i == j));
+                    off * off
                 })
                 .sum();
             out[0] = crate::bound::up(sum);
         });
         let sum: f64 = squares.iter().map(|&square| f64::from(square)).sum();
-        // Rounding in f64, generously.
-        sum.sqrt() * (1.0 + 1e-6) + 1e-12
+        // A product of rows is off by `D · 2⁻⁵³` at most, and there are `D²` of them.
+        sum.sqrt() * (1.0 + 1e-6) + (dimension * dimension) as f64 / (1u64 << 52) as f64
     }
 
     /// What turning adds to the bounds of a row; `query.rs` tells how.
@@ -227,7 +245,7 @@ impl<'a> Turn<'a> {
             factor: 1.0 + skew + 2.0 * eta,
             turned: eta + (1.0 + skew) * 2.0 / (1u64 << 24) as f64,
             // What underflow can add: 2⁻¹⁴⁷ a term.
-            constant: dimension.powf(1.5) * f64::from_bits((1023 - 147) << 52),
+            constant: dimension * dimension.sqrt() * f64::from_bits((1023 - 147) << 52),
             product: skew + eta * (1.0 + skew) + dimension / (1u64 << 50) as f64,
         }
     }
@@ -243,4 +261,69 @@ pub(super) struct Allowance {
     pub constant: f64,
     /// How far `z·y` can be from `q·r`: so much of `‖q‖ ‖r‖`.
     pub product: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numbers::Numbers;
+
+    fn length(values: impl Iterator<Item = f64>) -> f64 {
+        values.map(|x| x * x).sum::<f64>().sqrt()
+    }
+
+    fn random(numbers: &mut Numbers, count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|_| numbers.below(2001) as f32 / 1000.0 - 1.0)
+            .collect()
+    }
+
+    /// A basis of the directions of random vectors, each component of it changed by so much at most.
+    fn skewed(numbers: &mut Numbers, dimension: usize, head: usize, by: f32) -> (Turn<'static>, Vec<f32>) {
+        let sample = random(numbers, 200 * dimension);
+        let mut turn = Turn::with_head(&sample, &vec![0.0; dimension], head).unwrap();
+        let changes = random(numbers, dimension * dimension);
+        for (value, change) in turn.rows.to_mut().iter_mut().zip(changes) {
+            *value += by * change;
+        }
+        (turn, sample)
+    }
+
+    #[test]
+    fn mixed_directions_stay_orthonormal() {
+        let mut numbers = Numbers(3);
+        for (dimension, head) in [(9, 8), (40, 24), (100, 56), (130, 128)] {
+            let (turn, _) = skewed(&mut numbers, dimension, head, 0.0);
+            assert_eq!(turn.head, head);
+            assert!(turn.skew() < 1e-5, "{dimension}, {head}: {}", turn.skew());
+        }
+    }
+
+    #[test]
+    fn turning_is_off_by_no_more_than_is_allowed_for() {
+        let mut numbers = Numbers(4);
+        for (dimension, by) in [(16, 0.0), (64, 1e-4), (200, 3e-5)] {
+            let (turn, sample) = skewed(&mut numbers, dimension, 8, by);
+            let allowance = turn.allowance();
+            assert!(by == 0.0 || turn.skew() > 1e-3, "{}", turn.skew());
+            let mut turned = vec![0f32; sample.len()];
+            turn.turn(&sample, &mut turned);
+            let pairs = || sample.chunks_exact(dimension).zip(turned.chunks_exact(dimension));
+            for (vector, y) in pairs() {
+                let norm = length(vector.iter().map(|&x| f64::from(x)));
+                let exact = turn.rows.chunks_exact(dimension).map(|row| -> f64 {
+                    let pairs = row.iter().zip(vector);
+                    pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+                });
+                let off = length(exact.zip(y).map(|(exact, &y)| exact - f64::from(y)));
+                assert!(off <= allowance.turned * norm + allowance.constant, "{off}");
+                assert!(length(y.iter().map(|&y| f64::from(y))) <= allowance.factor * norm);
+                // With itself the product is off the most.
+                let product = |a: &[f32]| -> f64 { a.iter().map(|&x| f64::from(x) * f64::from(x)).sum() };
+                let off = (product(vector) - product(y)).abs();
+                let most = (allowance.product + allowance.factor * allowance.turned) * norm * norm;
+                assert!(off <= most, "{off} of {most}");
+            }
+        }
+    }
 }

@@ -17,7 +17,7 @@ mod portable;
 mod product;
 mod sweep;
 
-pub(crate) use product::{TURNED, product};
+pub(crate) use product::{PRODUCTS, product};
 pub(crate) use sweep::{SWEEP_QUERIES, Survivor, Sweep, Sweeps, TILE, TILED_QUERIES, TileSweep, Tiles};
 
 /// A set of processor instructions that the kernels are written for. Results never depend on it.
@@ -100,7 +100,7 @@ pub(crate) struct Kernels {
     dot: Dot,
     tile: unsafe fn(&Tile, &mut [u32]),
     exact: unsafe fn(Element, &[u8], &[f32]) -> f64,
-    products: unsafe fn(&[f32], &[f32]) -> [f32; TURNED],
+    products: unsafe fn(&[f32], &[f32]) -> [f32; PRODUCTS],
     sweeps: Sweeps,
     tiles: Option<Tiles>,
 }
@@ -201,8 +201,8 @@ impl Kernels {
     }
 
     /// The inner products of four vectors, one after the other, with one: sums of [`product`]'s order.
-    pub fn products(&self, vectors: &[f32], row: &[f32]) -> [f32; TURNED] {
-        assert!(vectors.len() == TURNED * row.len());
+    pub fn products(&self, vectors: &[f32], row: &[f32]) -> [f32; PRODUCTS] {
+        assert!(vectors.len() == PRODUCTS * row.len());
         // SAFETY: `of` hands out a table only where its instructions exist; the lengths match.
         unsafe { (self.products)(vectors, row) }
     }
@@ -219,7 +219,7 @@ impl Kernels {
         unsafe { (self.sweeps.sweep)(sweep, masks, sums) }
     }
 
-    /// Whether there are matrix tiles.
+    /// Whether there are kernels for batches: matrix tiles, or sums of bytes.
     pub fn has_tiles(&self) -> bool {
         self.tiles.is_some()
     }

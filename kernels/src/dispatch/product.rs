@@ -1,7 +1,7 @@
 //! Inner products in f32 that are the same to the bit on every machine: sixteen sums, nothing fused, added as a tree.
 
 /// Vectors that are multiplied with one at once.
-pub(crate) const TURNED: usize = 4;
+pub(crate) const PRODUCTS: usize = 4;
 
 const LANES: usize = 16;
 
@@ -31,17 +31,17 @@ fn finish(mut sums: [f32; LANES], a: &[f32], b: &[f32]) -> f32 {
     sums[0]
 }
 
-pub(super) fn portable(vectors: &[f32], row: &[f32]) -> [f32; TURNED] {
+pub(super) fn portable(vectors: &[f32], row: &[f32]) -> [f32; PRODUCTS] {
     std::array::from_fn(|v| product(&vectors[v * row.len()..][..row.len()], row))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-pub(super) fn avx2(vectors: &[f32], row: &[f32]) -> [f32; TURNED] {
+pub(super) fn avx2(vectors: &[f32], row: &[f32]) -> [f32; PRODUCTS] {
     use std::arch::x86_64::*;
 
     let dimension = row.len();
-    let mut lanes = [[_mm256_setzero_ps(); 2]; TURNED];
+    let mut lanes = [[_mm256_setzero_ps(); 2]; PRODUCTS];
     for at in (0..dimension / LANES * LANES).step_by(LANES) {
         for half in 0..2 {
             // SAFETY: sixteen components are left of the row, and by the caller's check of each of the vectors.
@@ -80,7 +80,7 @@ mod tests {
             (state >> 40) as f32 / (1 << 23) as f32 - 1.0
         };
         for dimension in (1..70).chain([384, 1000]) {
-            let vectors: Vec<f32> = (0..TURNED * dimension).map(|_| next()).collect();
+            let vectors: Vec<f32> = (0..PRODUCTS * dimension).map(|_| next()).collect();
             let row: Vec<f32> = (0..dimension).map(|_| next()).collect();
             let expected = portable(&vectors, &row).map(f32::to_bits);
             let kernels = Instructions::ALL.into_iter().filter_map(Kernels::of);

@@ -54,7 +54,7 @@ pub(crate) struct Sweeps {
     pub(super) low: Low,
 }
 
-/// Queries and documents of one matrix tile.
+/// Queries and documents of one tile: a matrix register where there are such.
 pub(crate) const TILE: usize = 16;
 
 /// Queries that are multiplied together.
@@ -88,7 +88,7 @@ pub(crate) struct Survivor {
     pub sum: i32,
 }
 
-/// The code kernels for batches on matrix tiles; unsafe as the others are.
+/// The code kernels for batches, of codes that are unpacked once for all queries; unsafe as the others are.
 pub(crate) struct Tiles {
     pub(super) unpack: unsafe fn(&[u8], &mut [u8]),
     pub(super) sweep: unsafe fn(&TileSweep, &mut Vec<Survivor>),

@@ -2,7 +2,7 @@
 
 use super::basis::Basis;
 use super::lanes::{Lanes, Line};
-use super::leaves::{self, Numbers};
+use super::leaves;
 use super::link::{self, Edges};
 use super::links::{DEGREE, Links, NONE, Shell};
 use super::points::{Points, Source};
@@ -10,6 +10,7 @@ use super::progress::Progress;
 use super::search::{Limits, Walker};
 use super::{BuiltGraph, GraphOptions};
 use crate::dispatch::Kernels;
+use crate::numbers::Numbers;
 use crate::{Error, Plane};
 
 /// Vectors from which the basis is made at most.

@@ -81,7 +81,7 @@ impl Leaders {
 mod tests {
     use super::*;
     use crate::graph::lanes::Portable;
-    use crate::graph::leaves::Numbers;
+    use crate::numbers::Numbers;
 
     #[test]
     fn each_document_is_there_once_by_its_best_vector() {

@@ -14,6 +14,7 @@ use super::links::Shell;
 use super::points::{Points, squared};
 use super::progress::Progress;
 use crate::Error;
+use crate::numbers::Numbers;
 
 /// Points in a leaf at most; more only where they cannot be told apart.
 const LEAF: usize = 1024;
@@ -72,20 +73,6 @@ impl Lists {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut shard[point % SHARD])
-    }
-}
-
-/// A sequence of numbers that depends on nothing but its seed (splitmix64).
-pub(super) struct Numbers(pub u64);
-
-impl Numbers {
-    pub fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        ((u128::from(z) * limit as u128) >> 64) as usize
     }
 }
 

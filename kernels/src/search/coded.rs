@@ -9,8 +9,10 @@ use crate::dispatch::{SWEEP_QUERIES, Survivor, Sweep, TILE, TileSweep};
 
 const _: () = assert!(GROUP <= MASK_ROWS && LANES == TILE);
 
-/// From this many queries on, matrix tiles are quicker than one sweep for a few queries after the other.
+/// From this many queries on, the kernels for batches are quicker than one sweep for a few queries after the other, if a thread
+/// unpacks no more bytes at a time.
 const WORTH_TILES: usize = 16;
+const UNPACKED_MAX: usize = 1 << 20;
 
 /// Blocks of a group.
 const BLOCKS: usize = GROUP / LANES;
@@ -32,17 +34,20 @@ impl<'a> Coded<'a> {
 
     /// The bytes of a row's high halves over all planes.
     pub fn row_bytes(&self) -> usize {
-        self.planes.iter().map(|(codes, _)| codes.high_row_bytes()).sum()
+        self.planes
+            .iter()
+            .map(|(codes, _)| codes.block_bytes() / LANES)
+            .sum()
     }
 
-    /// What one thread needs: matrix tiles too, where there are any and they pay.
+    /// What one thread needs: unpacked codes too, where there are kernels for them and they pay.
     pub fn buffers<F: Fn(&u32, &u32) -> Ordering>(&self, scorer: &Scorer<F>) -> Buffers {
         let count = scorer.queries();
-        let unpacked = (count >= WORTH_TILES && scorer.scan.kernels.has_tiles()).then(|| {
-            let row = |codes: &QueryCodes| 2 * codes.half;
-            let widest = self.planes.iter().map(|(_, queries)| row(queries)).max();
-            vec![0; BLOCKS * LANES * widest.unwrap_or(0)]
-        });
+        let row = |codes: &QueryCodes| 2 * codes.half;
+        let widest = self.planes.iter().map(|(_, queries)| row(queries)).max();
+        let bytes = BLOCKS * LANES * widest.unwrap_or(0);
+        let pays = count >= WORTH_TILES && bytes <= UNPACKED_MAX && scorer.scan.kernels.has_tiles();
+        let unpacked = pays.then(|| vec![0; bytes]);
         Buffers {
             survivors: Vec::with_capacity(GROUP),
             tests: vec![Tests::new(count); self.planes.len()],
@@ -130,7 +135,7 @@ fn group<F: Fn(&u32, &u32) -> Ordering>(
         kernels.sweep(&sweep, &mut masks, &mut sums);
         scorer.tally.swept += u64::from(live.count_ones()) * asked.len() as u64;
         if asked.start == 0 {
-            scorer.tally.bytes += coded.bytes() as u64;
+            scorer.tally.bytes += codes.block_bytes() as u64;
         }
         for (i, query) in asked.clone().enumerate() {
             let mut mask = masks[i] & live;
@@ -155,7 +160,7 @@ pub(super) struct Buffers {
     survivors: Vec<Survivor>,
     /// One for each plane.
     tests: Vec<Tests>,
-    /// `[BLOCKS][16 × row]`, for searching batches with matrix tiles.
+    /// `[BLOCKS][16 × row]`, for searching batches.
     unpacked: Option<Vec<u8>>,
 }
 
@@ -197,7 +202,7 @@ impl Tests {
     }
 }
 
-/// The same for all queries, on matrix tiles.
+/// The same for all queries, with the kernels for batches.
 fn tiled<F: Fn(&u32, &u32) -> Ordering>(
     scorer: &mut Scorer<F>,
     (codes, queries): (&Codes, &QueryCodes),
@@ -213,7 +218,7 @@ fn tiled<F: Fn(&u32, &u32) -> Ordering>(
     for (block, &mask) in live.iter().enumerate().filter(|(_, mask)| **mask != 0) {
         let coded = codes.high(first / LANES + block);
         kernels.unpack(coded.codes, &mut unpacked[blocks * LANES * row..][..LANES * row]);
-        scorer.tally.bytes += coded.bytes() as u64;
+        scorer.tally.bytes += codes.block_bytes() as u64;
         scorer.tally.swept += u64::from(mask.count_ones()) * tests.tests.len() as u64;
         factors[blocks] = coded.factors;
         tails[blocks] = coded.tails;

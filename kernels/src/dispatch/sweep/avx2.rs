@@ -5,7 +5,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{AHEAD, Sweep, Sweeps};
+use super::{AHEAD, Sweep, Sweeps, TILE};
+use crate::codes::Loose;
 use crate::dispatch::prefetch_line;
 
 pub(in crate::dispatch) const SWEEPS: Sweeps = Sweeps { sweep, low };
@@ -69,37 +70,13 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
             }
         }
     }
-    let (factors, tails) = (
-        sweep.factors.as_ptr().cast::<f32>(),
-        sweep.tails.as_ptr().cast::<f32>(),
-    );
     for (q, lanes) in lanes.iter().enumerate() {
-        let bound = &sweep.bounds[at + q];
-        masks[at + q] = 0;
+        let sums = &mut sums[at + q];
         for (half, &sum) in lanes.iter().enumerate() {
-            // SAFETY: the caller has checked that there are three times sixteen factors, and sixteen tails.
-            let (scale, error, norm, tail) = unsafe {
-                (
-                    _mm256_loadu_ps(factors.add(half * 8)),
-                    _mm256_loadu_ps(factors.add(16 + half * 8)),
-                    _mm256_loadu_ps(factors.add(32 + half * 8)),
-                    _mm256_loadu_ps(tails.add(half * 8)),
-                )
-            };
-            let j = _mm256_sub_epi32(_mm256_add_epi32(sum, sum), _mm256_set1_epi32(bound.bias));
-            let margin = _mm256_fmadd_ps(
-                _mm256_set1_ps(bound.error),
-                error,
-                _mm256_mul_ps(_mm256_set1_ps(bound.norm), norm),
-            );
-            let margin = _mm256_fmadd_ps(_mm256_set1_ps(bound.tail), tail, margin);
-            let gain = _mm256_mul_ps(_mm256_set1_ps(bound.gain), scale);
-            let reach = _mm256_fmadd_ps(_mm256_cvtepi32_ps(j), gain, margin);
-            let excluded = _mm256_cmp_ps::<_CMP_LT_OQ>(reach, _mm256_set1_ps(bound.low));
-            masks[at + q] |= (!_mm256_movemask_ps(excluded) as u32 & 0xff) << (half * 8);
             // SAFETY: a row of `sums` holds sixteen values.
-            unsafe { _mm256_storeu_si256(sums[at + q].as_mut_ptr().add(half * 8).cast(), j) };
+            unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(half * 8).cast(), sum) };
         }
+        masks[at + q] = test(sweep.factors, sweep.tails, sums, &sweep.bounds[at + q]);
     }
     Q
 }
@@ -133,4 +110,40 @@ fn row(codes: &[u8], query: &[i8]) -> __m256i {
         lanes = _mm256_add_epi32(lanes, products(both, below, above));
     }
     lanes
+}
+
+/// The mask of documents that are not excluded; `sums` become their `J`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn test(factors: &[u8], tails: &[u8], sums: &mut [i32; TILE], bound: &Loose) -> u32 {
+    let factors = factors[..3 * TILE * 4].as_ptr().cast::<f32>();
+    let tails = tails[..TILE * 4].as_ptr().cast::<f32>();
+    let mut mask = 0;
+    for half in 0..2 {
+        // SAFETY: there are three times sixteen factors, sixteen tails and sixteen sums.
+        let ([scale, error, norm, tail], sums) = unsafe {
+            let factors = factors.add(8 * half);
+            let floats = [factors, factors.add(16), factors.add(32), tails.add(8 * half)];
+            (
+                floats.map(|at| _mm256_loadu_ps(at)),
+                sums.as_mut_ptr().add(8 * half).cast(),
+            )
+        };
+        // SAFETY: as above.
+        let sum = unsafe { _mm256_loadu_si256(sums) };
+        let j = _mm256_sub_epi32(_mm256_add_epi32(sum, sum), _mm256_set1_epi32(bound.bias));
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_si256(sums, j) };
+        let margin = _mm256_fmadd_ps(
+            _mm256_set1_ps(bound.error),
+            error,
+            _mm256_mul_ps(_mm256_set1_ps(bound.norm), norm),
+        );
+        let margin = _mm256_fmadd_ps(_mm256_set1_ps(bound.tail), tail, margin);
+        let gain = _mm256_mul_ps(_mm256_set1_ps(bound.gain), scale);
+        let reach = _mm256_fmadd_ps(_mm256_cvtepi32_ps(j), gain, margin);
+        let excluded = _mm256_cmp_ps::<_CMP_LT_OQ>(reach, _mm256_set1_ps(bound.low));
+        mask |= (!_mm256_movemask_ps(excluded) as u32 & 0xff) << (8 * half);
+    }
+    mask
 }

@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::test;
 use super::{Survivor, TILE, TileSweep, Tiles};
-use crate::codes::Loose;
 
 pub(in crate::dispatch) const TILES: Tiles = Tiles { unpack, sweep };
 
@@ -106,40 +106,4 @@ fn multiply<const Q: usize>(codes: &[u8], queries: &[i8], row: usize, sums: &mut
             }
         }
     }
-}
-
-/// The mask of documents that are not excluded; `sums` become their `J`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn test(factors: &[u8], tails: &[u8], sums: &mut [i32; TILE], bound: &Loose) -> u32 {
-    let factors = factors[..3 * TILE * 4].as_ptr().cast::<f32>();
-    let tails = tails[..TILE * 4].as_ptr().cast::<f32>();
-    let mut mask = 0;
-    for half in 0..2 {
-        // SAFETY: there are three times sixteen factors, sixteen tails and sixteen sums.
-        let ([scale, error, norm, tail], sums) = unsafe {
-            let factors = factors.add(8 * half);
-            let floats = [factors, factors.add(16), factors.add(32), tails.add(8 * half)];
-            (
-                floats.map(|at| _mm256_loadu_ps(at)),
-                sums.as_mut_ptr().add(8 * half).cast(),
-            )
-        };
-        // SAFETY: as above.
-        let sum = unsafe { _mm256_loadu_si256(sums) };
-        let j = _mm256_sub_epi32(_mm256_add_epi32(sum, sum), _mm256_set1_epi32(bound.bias));
-        // SAFETY: as above.
-        unsafe { _mm256_storeu_si256(sums, j) };
-        let margin = _mm256_fmadd_ps(
-            _mm256_set1_ps(bound.error),
-            error,
-            _mm256_mul_ps(_mm256_set1_ps(bound.norm), norm),
-        );
-        let margin = _mm256_fmadd_ps(_mm256_set1_ps(bound.tail), tail, margin);
-        let gain = _mm256_mul_ps(_mm256_set1_ps(bound.gain), scale);
-        let reach = _mm256_fmadd_ps(_mm256_cvtepi32_ps(j), gain, margin);
-        let excluded = _mm256_cmp_ps::<_CMP_LT_OQ>(reach, _mm256_set1_ps(bound.low));
-        mask |= (!_mm256_movemask_ps(excluded) as u32 & 0xff) << (8 * half);
-    }
-    mask
 }
