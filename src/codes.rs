@@ -176,7 +176,7 @@ mod tests {
     use crate::{Collection, Database, Document, Element, Hit, SearchPath, Similarity};
 
     const DIMENSION: usize = 64;
-    const ROWS: u64 = 2048;
+    const ROWS: u64 = 8192;
 
     /// Vectors of which a few directions hold most, none of them an axis.
     fn vector(seed: u64) -> Vec<f32> {

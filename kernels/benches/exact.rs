@@ -13,9 +13,9 @@ const SHARES: [f32; 12] = [
     0.36, 0.18, 0.127, 0.093, 0.072, 0.057, 0.038, 0.037, 0.014, 0.015, 0.004, 0.003,
 ];
 
-/// Unit vectors around 300 centres, close enough to some for a search to have something to find. A direction has this
-/// share of the variance.
-fn vectors(count: usize, seed: u64, share: impl Fn(usize) -> f32) -> Vec<f32> {
+/// Unit vectors around 300 centres, so many times as long as what is around them, close enough to some for a search to have
+/// something to find. A direction has this share of the variance.
+fn vectors(count: usize, seed: u64, closeness: f32, share: impl Fn(usize) -> f32) -> Vec<f32> {
     let mut state = seed;
     let mut normal = move || -> f32 {
         (0..4)
@@ -35,7 +35,11 @@ fn vectors(count: usize, seed: u64, share: impl Fn(usize) -> f32) -> Vec<f32> {
     let mut all = Vec::with_capacity(count * DIMENSION);
     for i in 0..count {
         let centre = &centres[i * 7919 % 300];
-        let mut row: Vec<f32> = centre.iter().zip(vector()).map(|(c, x)| c * 0.8 + x).collect();
+        let mut row: Vec<f32> = centre
+            .iter()
+            .zip(vector())
+            .map(|(c, x)| c * closeness + x)
+            .collect();
         for mirror in &mirrors {
             let along: f32 = row.iter().zip(mirror).map(|(x, m)| x * m).sum();
             row.iter_mut()
@@ -54,7 +58,7 @@ fn unit(mut row: Vec<f32>) -> Vec<f32> {
 }
 
 fn search(c: &mut Criterion) {
-    let stored = vectors(ROWS + 1000, 1, |_| 1.0);
+    let stored = vectors(ROWS + 1000, 1, 0.8, |_| 1.0);
     let (stored, queries) = stored.split_at(ROWS * DIMENSION);
     let planes = [Plane::from_f32(stored, DIMENSION).expect("the shape is right")];
 
@@ -94,7 +98,7 @@ fn search(c: &mut Criterion) {
 
 /// What scanning part of the components saves.
 fn scanned(c: &mut Criterion) {
-    let stored = vectors(ROWS + 1000, 1, |i| SHARES[i / 32]);
+    let stored = vectors(ROWS + 1000, 1, 1.0, |i| SHARES[i / 32]);
     let (stored, queries) = stored.split_at(ROWS * DIMENSION);
     let planes = [Plane::from_f32(stored, DIMENSION).expect("the shape is right")];
     let part = ScanCodes::build(&planes[0]);

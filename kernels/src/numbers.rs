@@ -1,6 +1,7 @@
 //! A sequence of numbers that depends on nothing but its seed (splitmix64).
 
 /// The sequence.
+#[derive(Debug, Clone)]
 pub(crate) struct Numbers(pub u64);
 
 impl Numbers {

@@ -65,7 +65,7 @@ fn concentrated(random: &mut Random, rows: usize, dimension: usize) -> Vec<f32> 
 #[test]
 fn a_part_of_the_components_is_scanned_where_it_tells_most() {
     let mut random = Random::new(6);
-    let (rows, dimension, queries) = (8192, 128, 20);
+    let (rows, dimension, queries) = (16_384, 128, 20);
     let all = concentrated(&mut random, rows + queries, dimension);
     let (values, asked) = all.split_at(rows * dimension);
     for element in [Element::F32, Element::F16] {
@@ -104,17 +104,17 @@ fn vectors_are_not_turned_where_nothing_is_gained() {
             .head()
     };
     // As much in all directions; few rows; few components; no variance.
-    assert_eq!(head(&random.vector(4096 * 64), 64), 64);
-    assert_eq!(head(&concentrated(&mut random, 2000, 64), 64), 64);
-    assert_eq!(head(&concentrated(&mut random, 4096, 32), 32), 32);
-    assert_eq!(head(&[0.5; 4096 * 64], 64), 64);
-    assert!(head(&concentrated(&mut random, 4096, 64), 64) < 64);
+    assert_eq!(head(&random.vector(8192 * 64), 64), 64);
+    assert_eq!(head(&concentrated(&mut random, 8000, 64), 64), 64);
+    assert_eq!(head(&concentrated(&mut random, 8192, 32), 32), 32);
+    assert_eq!(head(&vec![0.5; 8192 * 64], 64), 64);
+    assert!(head(&concentrated(&mut random, 8192, 64), 64) < 64);
 }
 
 #[test]
 fn pieces_are_coded_as_the_whole() {
     let mut random = Random::new(8);
-    let (rows, dimension, piece) = (3000, 72, 1024);
+    let (rows, dimension, piece) = (9300, 72, 4096);
     let values = concentrated(&mut random, rows, dimension);
     let plane = Plane::from_f32(&values, dimension).unwrap();
     let pieces: Vec<Plane> = values

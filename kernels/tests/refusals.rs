@@ -224,7 +224,7 @@ fn check_sections(plane: &Plane, sections: [&[u8]; Section::ALL.len()]) {
 #[test]
 fn codes_of_turned_vectors_that_do_not_fit_are_refused() {
     // One direction of sixty-four holds nearly everything.
-    let values: Vec<f32> = (0..2048 * 64)
+    let values: Vec<f32> = (0..8192 * 64i64)
         .map(|i| ((i / 64) % 37) as f32 + ((i * 7919) % 13) as f32 / 100.0)
         .collect();
     let plane = Plane::from_f32(&values, 64).unwrap();
@@ -237,7 +237,7 @@ fn codes_of_turned_vectors_that_do_not_fit_are_refused() {
         turn[..4].copy_from_slice(&head.to_le_bytes());
         let mut changed = sections;
         changed[Section::Turn as usize] = &turn;
-        let refused = Codes::new(2048, 64, changed).unwrap_err();
+        let refused = Codes::new(8192, 64, changed).unwrap_err();
         assert_eq!(refused, Error::CodesHead { dimension: 64, head });
     }
     // A head that the other sections are not made for, and directions without a head.
@@ -246,7 +246,7 @@ fn codes_of_turned_vectors_that_do_not_fit_are_refused() {
     for turn in [&turn[..], &turn[..3], &[]] {
         let mut changed = sections;
         changed[Section::Turn as usize] = turn;
-        let refused = Codes::new(2048, 64, changed).unwrap_err();
+        let refused = Codes::new(8192, 64, changed).unwrap_err();
         assert!(matches!(refused, Error::CodesLength { .. }), "{refused:?}");
     }
     // Turning needs variance, and part of the components must be left.

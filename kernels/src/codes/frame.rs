@@ -4,6 +4,7 @@ use super::build::LONGEST;
 use super::turn::{Allowance, DIMENSION_MAX, Turn};
 use crate::Plane;
 use crate::dispatch::Kernels;
+use crate::numbers::Numbers;
 
 /// Rows from which directions are found.
 const SAMPLE: usize = 4096;
@@ -52,6 +53,10 @@ pub struct Survey {
     rows: usize,
     seen: usize,
     sample: Vec<f32>,
+    /// The row that is sampled next, and what says so: one of each stretch, wherever in it, for what is stored may come in
+    /// turns.
+    next: usize,
+    numbers: Numbers,
 }
 
 impl Survey {
@@ -64,6 +69,8 @@ impl Survey {
             rows,
             seen: 0,
             sample: Vec::new(),
+            next: 0,
+            numbers: Numbers(1),
         }
     }
 
@@ -82,9 +89,12 @@ impl Survey {
                 for (sum, &x) in self.sums.iter_mut().zip(&self.row) {
                     *sum += f64::from(x);
                 }
-                if may_turn && self.seen.is_multiple_of(stride) {
+                if may_turn && self.seen == self.next {
                     self.sample.extend_from_slice(&self.row);
                 }
+            }
+            if self.seen == self.next {
+                self.next = (self.seen / stride + 1) * stride + self.numbers.below(stride);
             }
             self.seen += 1;
         }

@@ -12,7 +12,7 @@ const HEAD_STEP: usize = 32;
 const WORTH: f64 = 0.9;
 
 /// What a row that is left costs, against scanning all components of one: about that, for one query and for many.
-const LEFT_COST: f64 = 10.0;
+const LEFT_COST: f64 = 20.0;
 
 /// Rows that are taken for queries.
 const ASKED: usize = 32;

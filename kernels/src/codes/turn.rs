@@ -22,8 +22,8 @@ const _: () = assert!(17 * 15 * 127 * DIMENSION_MAX <= i32::MAX as usize);
 /// Nor are smaller ones: a row is read in a line or two as it is.
 const DIMENSION_MIN: usize = 64;
 
-/// Rows for each component from which turning a query takes less time than it saves.
-const ROWS_MIN: usize = 32;
+/// Rows for each component from which turning a query takes far less time than it saves.
+const ROWS_MIN: usize = 128;
 
 /// Rows of the sample by which heads are compared.
 const COMPARED: usize = 1024;
@@ -194,17 +194,30 @@ impl<'a> Turn<'a> {
         let dimension = self.dimension;
         let kernels = Kernels::best();
         let together = PRODUCTS * dimension;
-        for (vectors, out) in vectors.chunks(together).zip(out.chunks_mut(together)) {
+        let several = vectors.len() / together * together;
+        let (vectors, few) = vectors.split_at(several);
+        let (out, few_out) = out.split_at_mut(several);
+        // Several vectors with each direction, for as long as it is in the nearest cache.
+        for (vectors, out) in vectors.chunks_exact(together).zip(out.chunks_exact_mut(together)) {
             for (i, row) in self.rows.chunks_exact(dimension).enumerate() {
-                if vectors.len() == together {
-                    let products = kernels.products(vectors, row);
-                    for (v, product) in products.into_iter().enumerate() {
-                        out[v * dimension + i] = product;
-                    }
+                for (v, product) in kernels.products(vectors, row).into_iter().enumerate() {
+                    out[v * dimension + i] = product;
+                }
+            }
+        }
+        // One vector with several directions.
+        for (vector, out) in few
+            .chunks_exact(dimension)
+            .zip(few_out.chunks_exact_mut(dimension))
+        {
+            for (rows, out) in self.rows.chunks(together).zip(out.chunks_mut(PRODUCTS)) {
+                if rows.len() == together {
+                    out.copy_from_slice(&kernels.products(rows, vector));
                 } else {
-                    for (v, vector) in vectors.chunks_exact(dimension).enumerate() {
-                        out[v * dimension + i] = product(vector, row);
-                    }
+                    let rows = rows.chunks_exact(dimension);
+                    out.iter_mut()
+                        .zip(rows)
+                        .for_each(|(out, row)| *out = product(row, vector));
                 }
             }
         }
