@@ -264,6 +264,5 @@ mod tests {
             assert_eq!(ask(&collection), (expected.clone(), path));
             assert_eq!(are_missing(&segment), !is_read);
         }
-        drop(turned);
     }
 }

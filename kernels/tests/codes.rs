@@ -112,6 +112,18 @@ fn vectors_are_not_turned_where_nothing_is_gained() {
 }
 
 #[test]
+fn rows_that_come_in_turns_do_not_hide_how_they_vary() {
+    let (rows, dimension) = (65_536, 64);
+    let mut values = concentrated(&mut Random::new(9), rows, dimension);
+    // Of 4,096 rows at equal distances each would be the same.
+    for row in values.chunks_exact_mut(dimension).step_by(rows / 4096) {
+        row.fill(0.5);
+    }
+    let codes = ScanCodes::build(&Plane::from_f32(&values, dimension).unwrap());
+    assert!(codes.view().head() < dimension);
+}
+
+#[test]
 fn pieces_are_coded_as_the_whole() {
     let mut random = Random::new(8);
     let (rows, dimension, piece) = (9300, 72, 4096);

@@ -34,10 +34,19 @@ pub(super) fn build_about(plane: &Plane, frame: &Frame) -> ScanCodes {
     };
     // A plane's own bytes lie in memory, and so its sections' lengths do not overflow.
     let mut sections = Section::ALL.map(|section| vec![0u8; shape.bytes(section).unwrap_or(0)]);
-    let [means, norms, high_factors, high, low_factors, low, turned, tails] = &mut sections;
+    let [
+        means,
+        norms,
+        high_factors,
+        high,
+        low_factors,
+        low,
+        directions,
+        tails,
+    ] = &mut sections;
     means.copy_from_slice(bytemuck::cast_slice(&frame.mean));
     if let Some((turn, _)) = &frame.turn {
-        *turned = turn.to_bytes();
+        *directions = turn.to_bytes();
     }
     let mut high_factors = high_factors.chunks_mut(3 * 4 * GROUP);
     let mut high = high.chunks_mut(shape.high_block() * (GROUP / LANES));
@@ -224,22 +233,16 @@ impl Residual {
         codes: &mut [u8],
     ) -> Left {
         let longest = self.measured + self.rounding;
-        let (off, turned) = match allowance {
-            None => (self.rounding, self.rounding),
-            Some(a) => (
-                a.turned * longest + a.constant + self.rounding,
-                a.product * longest,
-            ),
-        };
+        let off = allowance.map_or(0.0, |a| a.turned * longest + a.constant) + self.rounding;
         // What a document's part of the bound comes to, from what its code was measured to be off.
         let widened = |measured: f64| match allowance {
             None => up(measured + off),
-            Some(a) => up((measured + off) * a.factor + turned),
+            Some(a) => up((measured + off) * a.factor + a.product * longest),
         };
         let head = quick[..self.head].iter();
         let scale = head.fold(0.0f32, |most, value| most.max(value.abs())) / 8.0;
         let steps = 16.0 / scale;
-        if !steps.is_finite() || scale.is_nan() {
+        if !steps.is_finite() {
             // Nothing but the mean is left of the row, or too little to be told apart.
             codes.fill(0);
             let all = widened(self.measured);

@@ -95,7 +95,7 @@ pub(super) fn shortest(turned: &[f32], centre: &[f32], of: usize) -> Option<usiz
         pairs += rows;
     }
     let cost = |scanned: usize, left: usize| {
-        scanned as f64 / dimension as f64 + LEFT_COST * left as f64 / pairs.max(1) as f64
+        scanned as f64 / dimension as f64 + LEFT_COST * left as f64 / pairs as f64
     };
     let (head, least) = (1..=steps)
         .map(|step| (step * HEAD_STEP, cost(step * HEAD_STEP, left[step - 1])))

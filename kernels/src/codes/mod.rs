@@ -86,11 +86,11 @@ impl Section {
 
 /// How large the codes of a plane are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
-    pub rows: usize,
-    pub dimension: usize,
+struct Shape {
+    rows: usize,
+    dimension: usize,
     /// Components that a search scans; fewer than the dimension only where vectors are turned.
-    pub head: usize,
+    head: usize,
 }
 
 impl Shape {
@@ -117,7 +117,7 @@ impl Shape {
     }
 
     /// The bytes of the high halves of sixteen heads.
-    pub fn high_block(&self) -> usize {
+    fn high_block(&self) -> usize {
         self.head.div_ceil(STEP) * 4 * LANES
     }
 
@@ -184,7 +184,7 @@ impl ScanCodes {
 /// Codes of one plane, borrowed from memory or from a mapped file, at any alignment.
 #[derive(Debug, Clone, Copy)]
 pub struct Codes<'a> {
-    pub(crate) shape: Shape,
+    shape: Shape,
     sections: [&'a [u8]; Section::ALL.len()],
 }
 
@@ -356,7 +356,6 @@ impl<'a> Codes<'a> {
 }
 
 /// Codes of sixteen rows.
-#[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
     /// `[3][16]` f32: `S`, `ε`, `ν`.
     pub factors: &'a [u8],

@@ -88,6 +88,23 @@ pub(crate) struct Survivor {
     pub sum: i32,
 }
 
+impl Survivor {
+    /// Adds the rows of a mask, of which the first is the one in place `first`, with their sums.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn add_all(mut mask: u32, query: usize, first: usize, sums: &[i32; TILE], to: &mut Vec<Survivor>) {
+        while mask != 0 {
+            let lane = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            to.push(Survivor {
+                query: query as u32,
+                at: (first + lane) as u32,
+                sum: sums[lane],
+            });
+        }
+    }
+}
+
 /// The code kernels for batches, of codes that are unpacked once for all queries; unsafe as the others are.
 pub(crate) struct Tiles {
     pub(super) unpack: unsafe fn(&[u8], &mut [u8]),

@@ -75,16 +75,8 @@ fn sweep(sweep: &TileSweep, survivors: &mut Vec<Survivor>) {
                 let live = sweep.live[block];
                 for (query, bound) in sweep.bounds[first..first + count].iter().enumerate() {
                     let sum = &mut sums.0[query / TILE][which][query % TILE];
-                    let mut mask = factors.test(sum, bound) & live;
-                    while mask != 0 {
-                        let lane = mask.trailing_zeros() as usize;
-                        mask &= mask - 1;
-                        survivors.push(Survivor {
-                            query: (first + query) as u32,
-                            at: (block * TILE + lane) as u32,
-                            sum: sum[lane],
-                        });
-                    }
+                    let mask = factors.test(sum, bound) & live;
+                    Survivor::add_all(mask, first + query, block * TILE, sum, survivors);
                 }
             }
         }

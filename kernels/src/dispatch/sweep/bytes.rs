@@ -53,16 +53,8 @@ fn sweep(sweep: &TileSweep, survivors: &mut Vec<Survivor>) {
                 }
             }
             for (query, (bound, sums)) in bounds.iter().zip(&mut sums).enumerate() {
-                let mut mask = test(factors, sweep.tails[block], sums, bound) & sweep.live[block];
-                while mask != 0 {
-                    let lane = mask.trailing_zeros() as usize;
-                    mask &= mask - 1;
-                    survivors.push(Survivor {
-                        query: (first + query) as u32,
-                        at: (block * TILE + lane) as u32,
-                        sum: sums[lane],
-                    });
-                }
+                let mask = test(factors, sweep.tails[block], sums, bound) & sweep.live[block];
+                Survivor::add_all(mask, first + query, block * TILE, sums, survivors);
             }
         }
     }
