@@ -289,7 +289,15 @@ pub(crate) fn check_queries(queries: &[f32], dimension: usize) -> Result<usize, 
             got: rest,
         });
     }
-    match queries.iter().position(|x| !x.is_finite()) {
+    // By stretches, for which one it is need hardly ever be known.
+    let is_finite = |values: &[f32]| values.iter().fold(true, |all, x| all & x.is_finite());
+    let all_finite = queries.chunks(64).all(is_finite);
+    let first = if all_finite {
+        None
+    } else {
+        queries.iter().position(|x| !x.is_finite())
+    };
+    match first {
         None => Ok(count),
         Some(at) => Err(Error::QueryNotFinite {
             row: at / dimension,

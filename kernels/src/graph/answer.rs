@@ -8,7 +8,7 @@ use super::lanes::{Lanes, Portable};
 use super::links::Links;
 use super::search::{Limits, Walker};
 use super::sections::{Graph, GraphSection};
-use crate::directions::dot;
+use crate::directions::{dot, largest};
 use crate::dispatch::{Kernels, prefetch, prefetch_line};
 use crate::{Candidate, Error, Instructions, Plane, TopK};
 
@@ -200,11 +200,12 @@ unsafe fn answers<L: Lanes>(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswe
 }
 
 /// Queries of length 1, and how long they were.
+#[inline(always)]
 fn set_units(queries: &[f32], dimension: usize, units: &mut Vec<f32>, lengths: &mut Vec<f64>) {
     units.clear();
     lengths.clear();
     for query in queries.chunks_exact(dimension) {
-        let largest = query.iter().fold(0f32, |most, value| most.max(value.abs()));
+        let largest = largest(query);
         // By two steps, so that neither very long nor very short queries leave the range.
         let scale = if largest > 0.0 {
             1.0 / largest.max(f32::MIN_POSITIVE)
@@ -267,11 +268,18 @@ unsafe fn answer<L: Lanes>(
         // SAFETY: the caller promises the instructions and the lengths.
         unsafe { walk.walker.walk::<L>(links, shell, &limits) };
         answer.kept += walk.walker.found().len();
-        answer.live += walk.gather(ask, links, (best.floor() / per_score) as f32);
+        answer.live += walk.gather(ask, (best.floor() / per_score) as f32);
+        // A finer estimate costs a quarter of a score.
+        let pays = walk.nodes.len() > options.k + options.k / 3;
+        let doubt = if pays {
+            // SAFETY: as above.
+            unsafe { walk.refine::<L>(links) };
+            DOUBT[1] * walk.walker.query.errors[1]
+        } else {
+            DOUBT[0] * walk.walker.query.errors[0]
+        };
         // SAFETY: as above.
-        unsafe { walk.refine::<L>(links) };
-        // SAFETY: as above.
-        unsafe { walk.score::<L, _>(ask, links, query, per_score, &mut best) };
+        unsafe { walk.score::<L, _>(ask, links, query, per_score, doubt, &mut best) };
     }
     let candidate = |(score, row)| Candidate { row, score };
     answer.candidates = best.into_sorted().into_iter().map(candidate).collect();
@@ -280,7 +288,7 @@ unsafe fn answer<L: Lanes>(
 
 impl Walk {
     /// What the last walk found that can be among the best; returns how many documents with live rows it found.
-    fn gather(&mut self, ask: &Ask, links: &Links, floor: f32) -> usize {
+    fn gather(&mut self, ask: &Ask, floor: f32) -> usize {
         self.nodes.clear();
         // Where all are alive their rows, a line of memory each, need not be known.
         let is_wanted = |&(_, node): &(f32, u32)| {
@@ -296,7 +304,6 @@ impl Walk {
         self.nodes.truncate(left);
         for &(_, node) in &self.nodes {
             prefetch_line(Graph::row_bytes(ask.sections, ask.document(node)).as_ptr());
-            links.fetch_whole(node as usize);
         }
         wanted
     }
@@ -307,6 +314,9 @@ impl Walk {
     /// The processor must have the instructions of `L`; `links` must be the graph's.
     #[inline(always)]
     unsafe fn refine<L: Lanes>(&mut self, links: &Links) {
+        for &(_, node) in &self.nodes {
+            links.fetch_whole(node as usize);
+        }
         for (estimate, node) in &mut self.nodes {
             // SAFETY: the caller promises the instructions; a walk finds nodes that exist.
             *estimate = unsafe { self.walker.both::<L>(links, *node as usize) };
@@ -326,13 +336,13 @@ impl Walk {
         links: &Links,
         query: &[f32],
         per_score: f64,
+        doubt: f32,
         best: &mut TopK<u32, F>,
     ) {
         let kernels = Kernels::best();
         let layers = ask.planes.len();
         let score =
             |plane: &Plane, row: u32| kernels.exact(plane.element(), plane.row_bytes(row as usize), query);
-        let doubt = DOUBT[1] * self.walker.query.errors[1];
         let slack = match layers {
             1 => 0.0,
             _ => self.walker.query.slack(&ask.graph.doubt),

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{HEAD, LANES, Lanes, Line, Portable};
+use super::lanes::{HEAD, LANES, Lanes, Line};
 use super::links::DEGREE;
 use super::query::Head;
 
@@ -10,7 +10,7 @@ use super::query::Head;
 pub(super) struct Avx2;
 
 /// Rows that are multiplied at once in [`Lanes::products`].
-const ROWS: usize = 2;
+const ROWS: usize = 4;
 
 /// Sixteen-bit sums of a line's 128 components: each of 16 lanes adds eight products of at most `15 × 127`.
 ///
@@ -35,6 +35,56 @@ unsafe fn line(line: &Line, query: *const i8) -> __m256i {
     sum
 }
 
+/// For each mask of eight, the places of its bits, and any behind them.
+const FRONT: [[u8; 8]; 256] = {
+    let mut all = [[0; 8]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut place, mut count) = (0, 0);
+        while place < 8 {
+            if mask >> place & 1 == 1 {
+                all[mask][count] = place as u8;
+                count += 1;
+            }
+            place += 1;
+        }
+        mask += 1;
+    }
+    all
+};
+
+/// Products with heads of `H` lines, at most eight; zeros behind them.
+///
+/// # Safety
+/// `lines` must hold `H` for every entry of `at`, of which there are at most eight.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn heads<const H: usize>(lines: &[Line], at: &[u32], query: &Head) -> __m256i {
+    let query = query.0.as_ptr();
+    let mut sums = [_mm256_setzero_si256(); 8];
+    for (sum, &at) in sums.iter_mut().zip(at) {
+        // SAFETY: the caller promises that the head is within `lines`; the query has 128 bytes for each line of it.
+        unsafe {
+            let head = lines.as_ptr().add(at as usize * H);
+            let mut products = line(&*head, query);
+            if H > 1 {
+                products = _mm256_add_epi16(products, line(&*head.add(1), query.add(128)));
+            }
+            *sum = widened(products);
+        }
+    }
+    let two = |at: usize| _mm256_hadd_epi32(sums[at], sums[at + 1]);
+    let (low, high) = (
+        _mm256_hadd_epi32(two(0), two(2)),
+        _mm256_hadd_epi32(two(4), two(6)),
+    );
+    // Each half has a part of every sum.
+    _mm256_add_epi32(
+        _mm256_permute2x128_si256::<0x20>(low, high),
+        _mm256_permute2x128_si256::<0x31>(low, high),
+    )
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn widened(sum: __m256i) -> __m256i {
@@ -49,43 +99,42 @@ fn folded(sum: __m256i) -> i32 {
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
 }
 
-/// `R` rows against one block of sixteen columns.
+/// `R` rows, widened, against eight columns of a block.
 ///
 /// # Safety
-/// `rows` must be readable for `R × width` bytes and `block` for `16 × width`, and `out` writable for sixteen numbers at
-/// each of `R` steps of `stride`.
+/// `rows` must be readable for `R × width` numbers and `block` for `16 × width` less those before it, and `out` writable
+/// for eight numbers at each of `R` steps of `stride`.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn tile<const R: usize>(
-    rows: *const i8,
+    rows: *const i16,
     width: usize,
     block: *const i8,
     out: *mut i32,
     stride: usize,
 ) {
     // Of each column two sums, side by side.
-    let mut sums = [[_mm256_setzero_si256(); 4]; R];
+    let mut sums = [[_mm256_setzero_si256(); 2]; R];
     for step in 0..width / 4 {
-        // SAFETY: the block holds 64 bytes a step.
-        let columns: [__m256i; 4] = std::array::from_fn(|four| unsafe {
+        // SAFETY: the block holds 64 bytes a step, half of which belong to these columns.
+        let columns: [__m256i; 2] = std::array::from_fn(|four| unsafe {
             _mm256_cvtepi8_epi16(_mm_loadu_si128(block.add(step * 64 + four * 16).cast()))
         });
         for (row, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: row `row` holds `width` bytes, of which these are four.
-            let four = unsafe { rows.add(row * width + step * 4).cast::<i32>().read_unaligned() };
-            let row = _mm256_broadcastq_epi64(_mm_cvtepi8_epi16(_mm_cvtsi32_si128(four)));
+            // SAFETY: row `row` holds `width` numbers, of which these are four.
+            let row = unsafe {
+                _mm256_set1_epi64x(rows.add(row * width + step * 4).cast::<i64>().read_unaligned())
+            };
             for (sum, column) in sums.iter_mut().zip(columns) {
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(row, column));
             }
         }
     }
     for (row, sums) in sums.into_iter().enumerate() {
-        for (at, two) in sums.as_chunks::<2>().0.iter().enumerate() {
-            // Adding neighbours puts columns 0, 1, 4, 5 in front of 2, 3, 6, 7.
-            let columns = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(two[0], two[1]));
-            // SAFETY: `out` holds sixteen numbers there.
-            unsafe { _mm256_storeu_si256(out.add(row * stride + at * 8).cast(), columns) };
-        }
+        // Adding neighbours puts columns 0, 1, 4, 5 in front of 2, 3, 6, 7.
+        let columns = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(sums[0], sums[1]));
+        // SAFETY: `out` holds eight numbers there.
+        unsafe { _mm256_storeu_si256(out.add(row * stride).cast(), columns) };
     }
 }
 
@@ -100,44 +149,105 @@ impl Lanes for Avx2 {
         query: &Head,
     ) -> [i32; LANES] {
         const { assert!(HEAD <= 2, "sixteen bits hold the sums of two lines") };
-        let query = query.0.as_ptr();
         let mut sums = [0; LANES];
-        for (sum, &at) in sums.iter_mut().zip(at).take(count) {
-            // SAFETY: the caller promises that the head is within `lines`; the query has 128 bytes for each line of it.
-            *sum = unsafe {
-                let head = lines.as_ptr().add(at as usize * each);
-                let mut products = line(&*head, query);
-                if each > 1 {
-                    products = _mm256_add_epi16(products, line(&*head.add(1), query.add(128)));
+        for (from, out) in sums.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let at = &at[8 * from..count.clamp(8 * from, 8 * from + 8)];
+            // SAFETY: the caller promises that each head is within `lines`.
+            let eight = unsafe {
+                match each {
+                    1 => heads::<1>(lines, at, query),
+                    _ => heads::<2>(lines, at, query),
                 }
-                folded(widened(products))
             };
+            // SAFETY: eight sums are 32 bytes.
+            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), eight) };
         }
         sums
     }
 
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "avx2")]
     unsafe fn reaching(sums: &[i32; LANES], scale: f32, bar: f32) -> u32 {
-        // SAFETY: it needs no instructions.
-        unsafe { Portable::reaching(sums, scale, bar) }
+        let (scale, bar) = (_mm256_set1_ps(scale), _mm256_set1_ps(bar));
+        let (eights, _) = sums.as_chunks::<8>();
+        eights.iter().enumerate().fold(0, |mask, (at, eight)| {
+            // SAFETY: eight sums are 32 bytes.
+            let eight = unsafe { _mm256_loadu_si256(eight.as_ptr().cast()) };
+            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(eight), scale);
+            let reach = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(scaled, bar));
+            mask | (reach as u32) << (8 * at)
+        })
     }
 
-    #[inline(always)]
-    unsafe fn unseen(nodes: &[u32; DEGREE], count: u32, seen: &[u32], out: &mut [u32; DEGREE]) -> usize {
-        // SAFETY: it needs no instructions; the rest the caller promises.
-        unsafe { Portable::unseen(nodes, count, seen, out) }
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn take_unseen(
+        nodes: &[u32; DEGREE],
+        count: u32,
+        seen: &mut [u32],
+        out: &mut [u32; DEGREE],
+    ) -> usize {
+        let Some(last) = count.checked_sub(1) else {
+            return 0;
+        };
+        let mut fresh = 0;
+        for nodes in nodes.as_chunks::<8>().0 {
+            // SAFETY: eight nodes are 32 bytes. Words are read for nodes up to `last` only, which `seen` has. Before the
+            // last eight no more have been found than were read, so `out` has room for eight more.
+            unsafe {
+                let nodes = _mm256_loadu_si256(nodes.as_ptr().cast());
+                let within = _mm256_min_epu32(nodes, _mm256_set1_epi32(last as i32));
+                let words = _mm256_i32gather_epi32::<4>(seen.as_ptr().cast(), _mm256_srli_epi32::<5>(within));
+                let places = _mm256_and_si256(within, _mm256_set1_epi32(31));
+                let bits = _mm256_sllv_epi32(_mm256_set1_epi32(1), places);
+                let was_seen = _mm256_cmpeq_epi32(_mm256_and_si256(words, bits), bits);
+                let unseen = _mm256_andnot_si256(was_seen, _mm256_cmpeq_epi32(within, nodes));
+                let mask = _mm256_movemask_ps(_mm256_castsi256_ps(unseen)) as usize;
+                let order = _mm256_cvtepu8_epi32(_mm_loadl_epi64(FRONT[mask].as_ptr().cast()));
+                let packed = _mm256_permutevar8x32_epi32(within, order);
+                _mm256_storeu_si256(out.as_mut_ptr().add(fresh).cast(), packed);
+                fresh += mask.count_ones() as usize;
+            }
+        }
+        for &node in &out[..fresh.min(DEGREE)] {
+            seen[node as usize / 32] |= 1 << (node % 32);
+        }
+        fresh
     }
 
-    #[inline(always)]
-    unsafe fn above(keys: &[u64], key: u64) -> usize {
-        // SAFETY: it needs no instructions.
-        unsafe { Portable::above(keys, key) }
-    }
-
-    #[inline(always)]
-    unsafe fn insert(keys: &mut [u64], key: u64) {
-        // SAFETY: it needs no instructions.
-        unsafe { Portable::insert(keys, key) }
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn insert(keys: &mut [u64], key: u64) -> usize {
+        // In order of size each key becomes the larger one of itself and of the smaller one of the new key and the
+        // key before. Fours are read as they were written, for what lies across two of them waits for both.
+        let top = _mm256_set1_epi64x(i64::MIN);
+        let new = _mm256_set1_epi64x(key as i64);
+        let asked = _mm256_xor_si256(new, top);
+        let mut before = _mm256_set1_epi64x(-1);
+        let mut place = 0;
+        let (fours, rest) = keys.as_chunks_mut::<4>();
+        for four in fours {
+            // SAFETY: four keys are 32 bytes.
+            unsafe {
+                let own = _mm256_loadu_si256(four.as_ptr().cast());
+                let turned = _mm256_permute4x64_epi64::<0b10_01_00_11>(own);
+                let moved = _mm256_blend_epi32::<0b11>(turned, before);
+                let is_larger = |keys| _mm256_cmpgt_epi64(_mm256_xor_si256(keys, top), asked);
+                let stays = is_larger(own);
+                let next = _mm256_blendv_epi8(moved, new, is_larger(moved));
+                _mm256_storeu_si256(four.as_mut_ptr().cast(), _mm256_blendv_epi8(next, own, stays));
+                place += (_mm256_movemask_pd(_mm256_castsi256_pd(stays)) as u32).count_ones() as usize;
+                before = turned;
+            }
+        }
+        let mut before = _mm256_extract_epi64::<0>(before) as u64;
+        for own in rest {
+            let stays = *own > key;
+            place += usize::from(stays);
+            let next = if before > key { key } else { before };
+            before = std::mem::replace(own, if stays { *own } else { next });
+        }
+        place
     }
 
     #[inline]
@@ -169,21 +279,31 @@ impl Lanes for Avx2 {
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn products(rows: &[i8], width: usize, blocks: &[i8], sums: &[i32], out: &mut [i32]) {
-        let (count, columns) = (rows.len() / width, sums.len());
-        assert!(blocks.len() == columns * width && out.len() >= count * columns);
-        for (block, columns_of) in blocks.chunks_exact(LANES * width).enumerate() {
-            let mut row = 0;
-            while row < count {
-                // SAFETY: the rows that are taken lie within `rows` and `out`, by the checks above.
-                unsafe {
-                    let from = rows.as_ptr().add(row * width);
-                    let to = out.as_mut_ptr().add(row * columns + block * LANES);
-                    if row + ROWS <= count {
-                        tile::<ROWS>(from, width, columns_of.as_ptr(), to, columns);
-                        row += ROWS;
-                    } else {
-                        tile::<1>(from, width, columns_of.as_ptr(), to, columns);
-                        row += 1;
+        let columns = sums.len();
+        assert!(blocks.len() == columns * width && out.len() >= rows.len() / width * columns);
+        let mut wide = vec![0i16; ROWS * width];
+        for (rows, out) in rows.chunks(ROWS * width).zip(out.chunks_mut(ROWS * columns)) {
+            wide.iter_mut()
+                .zip(rows)
+                .for_each(|(wide, &narrow)| *wide = narrow.into());
+            for (at, block) in blocks.chunks_exact(LANES * width).enumerate() {
+                for half in 0..2 {
+                    // SAFETY: the rows that are taken lie within `wide` and `out`, by the checks above.
+                    unsafe {
+                        let block = block.as_ptr().add(32 * half);
+                        let to = out.as_mut_ptr().add(at * LANES + 8 * half);
+                        match rows.len() / width {
+                            ROWS => tile::<ROWS>(wide.as_ptr(), width, block, to, columns),
+                            count => (0..count).for_each(|row| {
+                                tile::<1>(
+                                    wide.as_ptr().add(row * width),
+                                    width,
+                                    block,
+                                    to.add(row * columns),
+                                    columns,
+                                );
+                            }),
+                        }
                     }
                 }
             }

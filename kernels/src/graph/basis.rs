@@ -9,7 +9,7 @@ use rayon::iter::ParallelIterator;
 use rayon::slice::ParallelSlice;
 
 use super::lanes::{HEAD, LANES, LINE_DIMENSION, Lanes, interleave};
-use crate::directions::{covariance, directions, dot};
+use crate::directions::{covariance, directions, dot, largest, nearest};
 
 /// The largest dimension that is turned; the work grows with its cube.
 pub(super) const LARGEST: usize = 1024;
@@ -67,6 +67,7 @@ pub(super) struct Turned {
     /// How far each vector is from what was turned.
     roundings: Vec<f32>,
     rounded: Vec<i8>,
+    off: Vec<f32>,
 }
 
 impl Turned {
@@ -121,7 +122,7 @@ impl Basis {
             .zip(rows.chunks_exact_mut(dimension))
             .zip(directions.chunks_exact(dimension))
         {
-            let largest = direction.iter().fold(0f32, |most, value| most.max(value.abs()));
+            let largest = largest(direction);
             *unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
             for (out, value) in out.iter_mut().zip(direction) {
                 *out = (value / *unit).round_ties_even() as i8;
@@ -204,17 +205,20 @@ impl Basis {
             .zip(turned.rounded.chunks_exact_mut(self.width))
             .zip(numbers)
         {
-            let largest = vector.iter().fold(0f32, |most, value| most.max(value.abs()));
+            let largest = largest(vector);
             let unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
             if self.order.is_empty() {
                 let inverse = 1.0 / unit;
-                let mut off = 0.0;
                 for (rounded, value) in rounded.iter_mut().zip(vector) {
-                    *rounded = (value * inverse).round_ties_even() as i8;
-                    off += (value - f32::from(*rounded) * unit).powi(2);
+                    *rounded = nearest(value * inverse);
                 }
                 turned.scales.push(unit);
-                turned.roundings.push(off.sqrt());
+                turned.off.clear();
+                let pairs = vector.iter().zip(rounded.iter());
+                turned
+                    .off
+                    .extend(pairs.map(|(value, &rounded)| value - f32::from(rounded) * unit));
+                turned.roundings.push(dot(&turned.off, &turned.off).sqrt());
             } else {
                 let inverse = 32_767.0 / (unit * 127.0);
                 for (number, &at) in numbers.iter_mut().zip(&self.order) {

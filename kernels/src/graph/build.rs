@@ -230,11 +230,12 @@ fn reach(edges: &mut Edges, shells: &mut [Shell], layers: usize) -> Vec<u32> {
             let count = own.iter().take_while(|&&to| to != NONE).count();
             if count > 0 {
                 let from = own[attempt % count] as usize;
-                let place = edges[from * DEGREE..][..DEGREE]
-                    .iter()
-                    .position(|&to| to == NONE)
-                    .unwrap_or(DEGREE - 1);
-                edges[from * DEGREE + place] = node;
+                let edges = &mut edges[from * DEGREE..][..DEGREE];
+                // Whoever gave one up may be lost too; walks rely on each neighbour being named once.
+                if !edges.contains(&node) {
+                    let place = edges.iter().position(|&to| to == NONE).unwrap_or(DEGREE - 1);
+                    edges[place] = node;
+                }
             }
         }
     }

@@ -43,25 +43,26 @@ pub(super) trait Lanes {
     /// The processor must have the instructions.
     unsafe fn reaching(sums: &[i32; LANES], scale: f32, bar: f32) -> u32;
 
-    /// Puts those of `nodes` that are below `count` and have no bit in `seen` into the front of `out`; returns how
-    /// many those are. What `out` holds behind them is below `count` if it was, or 0.
+    /// Puts those of `nodes` that are below `count` and have no bit in `seen` into the front of `out` and gives them
+    /// one; returns how many those are. What `out` holds behind them is below `count` if it was, or 0. A node that is
+    /// named twice may be there twice.
     ///
     /// # Safety
     /// The processor must have the instructions, and `seen` hold a bit for each number below `count`, which is at
     /// most 2³¹.
-    unsafe fn unseen(nodes: &[u32; DEGREE], count: u32, seen: &[u32], out: &mut [u32; DEGREE]) -> usize;
+    unsafe fn take_unseen(
+        nodes: &[u32; DEGREE],
+        count: u32,
+        seen: &mut [u32],
+        out: &mut [u32; DEGREE],
+    ) -> usize;
 
-    /// How many of `keys` are larger than `key`.
+    /// Puts `key` among `keys`, the largest of which comes first and the last of which, a smaller one, falls out. Returns
+    /// its place.
     ///
     /// # Safety
     /// The processor must have the instructions.
-    unsafe fn above(keys: &[u64], key: u64) -> usize;
-
-    /// Puts `key` in front of `keys`, whose last one falls out.
-    ///
-    /// # Safety
-    /// The processor must have the instructions.
-    unsafe fn insert(keys: &mut [u64], key: u64);
+    unsafe fn insert(keys: &mut [u64], key: u64) -> usize;
 
     /// `Σ pᵢ cᵢ` of lines and their 128 components each of the query.
     ///
@@ -150,7 +151,12 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn unseen(nodes: &[u32; DEGREE], count: u32, seen: &[u32], out: &mut [u32; DEGREE]) -> usize {
+    unsafe fn take_unseen(
+        nodes: &[u32; DEGREE],
+        count: u32,
+        seen: &mut [u32],
+        out: &mut [u32; DEGREE],
+    ) -> usize {
         let Some(last) = count.checked_sub(1) else {
             return 0;
         };
@@ -158,24 +164,24 @@ impl Lanes for Portable {
         for &node in nodes {
             // No branch, for which ones were seen cannot be guessed.
             let within = node.min(last);
-            out[fresh] = within;
-            let unseen = seen[within as usize / 32] >> (within % 32) & 1 == 0;
-            fresh += usize::from((node == within) & unseen);
+            out[fresh % DEGREE] = within;
+            let word = &mut seen[within as usize / 32];
+            let is_fresh = u32::from(node == within) & !(*word >> (within % 32)) & 1;
+            *word |= is_fresh << (within % 32);
+            fresh += is_fresh as usize;
         }
         fresh
     }
 
     #[inline(always)]
-    unsafe fn above(keys: &[u64], key: u64) -> usize {
-        keys.iter().filter(|&&other| other > key).count()
-    }
-
-    #[inline(always)]
-    unsafe fn insert(keys: &mut [u64], key: u64) {
+    unsafe fn insert(keys: &mut [u64], key: u64) -> usize {
+        // Counted, for the place cannot be guessed: looking at one after the other is a branch mispredicted.
+        let place = keys.iter().filter(|&&other| other > key).count();
         let mut carried = key;
-        for key in keys {
+        for key in &mut keys[place..] {
             std::mem::swap(key, &mut carried);
         }
+        place
     }
 
     #[inline(always)]
@@ -211,5 +217,123 @@ impl Lanes for Portable {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Instructions;
+    use crate::numbers::Numbers;
+
+    /// # Safety
+    /// The processor must have the instructions of `L`.
+    unsafe fn agrees_with_plain_rust<L: Lanes>() {
+        let mut numbers = Numbers(11);
+        let lines: Vec<Line> = (0..120)
+            .map(|_| Line(std::array::from_fn(|_| numbers.below(256) as u8)))
+            .collect();
+        let heads = [numbers.clone(), Numbers(12)].map(|mut numbers| {
+            // Also the largest sums that there can be.
+            Head(std::array::from_fn(|_| (numbers.below(255) as i32 - 127) as i8))
+        });
+        let heads = heads.into_iter().chain([
+            Head([127; HEAD * LINE_DIMENSION]),
+            Head([-127; HEAD * LINE_DIMENSION]),
+        ]);
+        let full = vec![Line([0xff; 64]); 120];
+        for head in heads {
+            for lines in [&lines, &full] {
+                for each in 1..=HEAD {
+                    for count in 0..=LANES {
+                        // What lies behind is not to be read: it may be in memory that is far away.
+                        let at = std::array::from_fn(
+                            |lane| if lane < count { numbers.below(60) as u32 } else { 0 },
+                        );
+                        // SAFETY: the caller promises the instructions; there are lines for sixty.
+                        let [own, plain] = unsafe {
+                            [
+                                L::heads(lines, each, &at, count, &head),
+                                Portable::heads(lines, each, &at, count, &head),
+                            ]
+                        };
+                        assert_eq!(own[..count], plain[..count], "{each} lines, {count} heads");
+                        for bar in [f32::NEG_INFINITY, -3.5, 0.0, own[0] as f32 * 0.25, 1e6] {
+                            // SAFETY: as above.
+                            let [own, plain] = unsafe {
+                                [L::reaching(&own, 0.25, bar), Portable::reaching(&own, 0.25, bar)]
+                            };
+                            assert_eq!(own, plain);
+                        }
+                    }
+                }
+            }
+        }
+        for count in [0usize, 1, 31, 32, 33, 500, 1 << 20] {
+            let mut seen = vec![0u32; count.div_ceil(32)];
+            let mut plain_seen = seen.clone();
+            for _ in 0..60 {
+                let mut nodes = [u32::MAX; DEGREE];
+                let several = numbers.below(DEGREE + 1);
+                for node in &mut nodes[..several] {
+                    // Some that do not exist, as in a damaged file.
+                    *node = match numbers.below(9) {
+                        0 => u32::MAX - numbers.below(1 << 31) as u32,
+                        1 => count as u32,
+                        _ => numbers.below(count.max(1)) as u32,
+                    };
+                }
+                let named = |at: usize| nodes[..at].contains(&nodes[at]);
+                let twice: Vec<usize> = (0..DEGREE).filter(|&at| named(at)).collect();
+                twice.into_iter().for_each(|at| nodes[at] = u32::MAX);
+                let [mut out, mut plain] = [[0; DEGREE]; 2];
+                // SAFETY: the caller promises the instructions; there is a bit for each number below `count`.
+                let [fresh, expected] = unsafe {
+                    [
+                        L::take_unseen(&nodes, count as u32, &mut seen, &mut out),
+                        Portable::take_unseen(&nodes, count as u32, &mut plain_seen, &mut plain),
+                    ]
+                };
+                assert_eq!(out[..fresh], plain[..expected]);
+                assert!(out.iter().all(|&node| node == 0 || (node as usize) < count));
+                assert_eq!(seen, plain_seen);
+            }
+        }
+        for length in 1..=70 {
+            let mut keys: Vec<u64> = (0..length)
+                .map(|_| (numbers.below(1 << 20) as u64) << 44)
+                .collect();
+            keys.sort_unstable_by(|a, b| b.cmp(a));
+            for _ in 0..40 {
+                let key = (numbers.below(1 << 20) as u64) << 44 | 1;
+                if key < keys[length - 1] {
+                    continue;
+                }
+                let mut expected = keys.clone();
+                expected[length - 1] = key;
+                expected.sort_unstable_by(|a, b| b.cmp(a));
+                // SAFETY: the caller promises the instructions.
+                let place = unsafe { L::insert(&mut keys, key) };
+                assert_eq!((&keys, keys[place]), (&expected, key));
+            }
+        }
+    }
+
+    #[test]
+    fn all_instructions_give_what_plain_rust_gives() {
+        let best = Instructions::best();
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor was asked.
+        unsafe {
+            if best.has_vnni() {
+                agrees_with_plain_rust::<crate::graph::vnni::Vnni>();
+            }
+            if best.has_avx2() {
+                agrees_with_plain_rust::<crate::graph::avx2::Avx2>();
+            }
+        }
+        let _ = best;
+        // SAFETY: plain Rust runs everywhere.
+        unsafe { agrees_with_plain_rust::<Portable>() };
     }
 }

@@ -3,7 +3,7 @@
 use super::basis::{Basis, STEP};
 use super::lanes::{HEAD, LINE_DIMENSION};
 use super::points::Doubt;
-use crate::directions::dot;
+use crate::directions::{dot, largest, nearest};
 
 /// The part of a query that heads are multiplied with: small integers on cache lines of their own.
 #[derive(Debug, Clone)]
@@ -126,7 +126,7 @@ impl CodedQuery {
 /// Rounds to small integers; returns their unit and their sum.
 #[inline(always)]
 fn quantise(values: &[f32], out: &mut [i8]) -> (f32, i32) {
-    let largest = values.iter().fold(0f32, |most, value| most.max(value.abs()));
+    let largest = largest(values);
     if !(largest > 0.0 && largest.is_finite()) {
         out.fill(0);
         return (0.0, 0);
@@ -134,7 +134,7 @@ fn quantise(values: &[f32], out: &mut [i8]) -> (f32, i32) {
     let inverse = 127.0 / largest;
     let mut sum = 0;
     for (out, value) in out.iter_mut().zip(values) {
-        *out = (value * inverse).round_ties_even() as i8;
+        *out = nearest(value * inverse);
         sum += i32::from(*out);
     }
     (largest / 127.0, sum)

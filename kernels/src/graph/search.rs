@@ -82,23 +82,18 @@ pub(super) fn score_of(key: u64) -> f32 {
     })
 }
 
-/// Puts a key into the place that its order gives it; the last one falls out. Returns the place.
+/// Puts a key into the place that its order gives it; the last one, a smaller one, falls out. Returns the place.
 ///
 /// # Safety
 /// The processor must have the instructions of `L`; there must be a key.
 #[inline(always)]
 pub(super) unsafe fn insert_key<L: Lanes>(keys: &mut [u64], key: u64) -> usize {
-    let mut place = keys.len() - 1;
-    while place >= STRETCH && keys[place - STRETCH] < key {
-        place -= STRETCH;
+    let mut from = (keys.len() - 1) / STRETCH * STRETCH;
+    while from > 0 && keys[from - 1] < key {
+        from -= STRETCH;
     }
-    let from = place.saturating_sub(STRETCH);
-    // Counted, for the place cannot be guessed: looking at one after the other is a branch mispredicted.
     // SAFETY: the caller promises the instructions.
-    place = from + unsafe { L::above(&keys[from..place], key) };
-    // SAFETY: as above.
-    unsafe { L::insert(&mut keys[place..], key) };
-    place
+    from + unsafe { L::insert(&mut keys[from..], key) }
 }
 
 impl Walker {
@@ -243,13 +238,10 @@ impl Walker {
         // 2³¹.
         fresh.count = unsafe {
             let own = &neighbours[node as usize];
-            L::unseen(own, neighbours.len() as u32, &self.seen, &mut fresh.nodes)
+            L::take_unseen(own, neighbours.len() as u32, &mut self.seen, &mut fresh.nodes)
         };
-        let nodes = &fresh.nodes[..fresh.count.min(DEGREE)];
-        for &node in nodes {
-            self.seen[node as usize / 32] |= 1 << (node % 32);
-        }
-        self.met.extend_from_slice(nodes);
+        self.met
+            .extend_from_slice(&fresh.nodes[..fresh.count.min(DEGREE)]);
         fresh
     }
 

@@ -163,6 +163,53 @@ unsafe fn strip<const R: usize, const B: usize>(
     }
 }
 
+/// How many of `keys` are larger than `key`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn above(keys: &[u64], key: u64) -> usize {
+    let key = _mm512_set1_epi64(key as i64);
+    let (eights, rest) = keys.as_chunks::<8>();
+    let mut count = 0;
+    for eight in eights {
+        // SAFETY: eight keys are 64 bytes.
+        let eight = unsafe { _mm512_loadu_si512(eight.as_ptr().cast()) };
+        count += _mm512_cmpgt_epu64_mask(eight, key).count_ones();
+    }
+    if !rest.is_empty() {
+        let mask = (1u8 << rest.len()) - 1;
+        // SAFETY: the mask keeps the load within `rest`.
+        let rest = unsafe { _mm512_maskz_loadu_epi64(mask, rest.as_ptr().cast()) };
+        count += _mm512_mask_cmpgt_epu64_mask(mask, rest, key).count_ones();
+    }
+    count as usize
+}
+
+/// Puts `key` in front of `keys`, whose last one falls out.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn push_front(keys: &mut [u64], key: u64) {
+    // Each eight are moved up by one place, with the last of the eight before in front.
+    let mut before = _mm512_set1_epi64(key as i64);
+    let (eights, rest) = keys.as_chunks_mut::<8>();
+    for eight in eights {
+        // SAFETY: eight keys are 64 bytes.
+        unsafe {
+            let own = _mm512_loadu_si512(eight.as_ptr().cast());
+            _mm512_storeu_si512(eight.as_mut_ptr().cast(), _mm512_alignr_epi64::<7>(own, before));
+            before = own;
+        }
+    }
+    if !rest.is_empty() {
+        let mask = (1u8 << rest.len()) - 1;
+        // SAFETY: the mask keeps both within `rest`.
+        unsafe {
+            let own = _mm512_maskz_loadu_epi64(mask, rest.as_ptr().cast());
+            let moved = _mm512_alignr_epi64::<7>(own, before);
+            _mm512_mask_storeu_epi64(rest.as_mut_ptr().cast(), mask, moved);
+        }
+    }
+}
+
 impl Lanes for Vnni {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -195,7 +242,12 @@ impl Lanes for Vnni {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn unseen(nodes: &[u32; DEGREE], count: u32, seen: &[u32], out: &mut [u32; DEGREE]) -> usize {
+    unsafe fn take_unseen(
+        nodes: &[u32; DEGREE],
+        count: u32,
+        seen: &mut [u32],
+        out: &mut [u32; DEGREE],
+    ) -> usize {
         let mut fresh = 0;
         for nodes in nodes.chunks_exact(LANES) {
             // SAFETY: the chunk is 64 bytes. Words are read for nodes below `count` only, which `seen` has. Before the
@@ -218,52 +270,18 @@ impl Lanes for Vnni {
                 fresh += unseen.count_ones() as usize;
             }
         }
+        for &node in &out[..fresh.min(DEGREE)] {
+            seen[node as usize / 32] |= 1 << (node % 32);
+        }
         fresh
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn above(keys: &[u64], key: u64) -> usize {
-        let key = _mm512_set1_epi64(key as i64);
-        let (eights, rest) = keys.as_chunks::<8>();
-        let mut count = 0;
-        for eight in eights {
-            // SAFETY: eight keys are 64 bytes.
-            let eight = unsafe { _mm512_loadu_si512(eight.as_ptr().cast()) };
-            count += _mm512_cmpgt_epu64_mask(eight, key).count_ones();
-        }
-        if !rest.is_empty() {
-            let mask = (1u8 << rest.len()) - 1;
-            // SAFETY: the mask keeps the load within `rest`.
-            let rest = unsafe { _mm512_maskz_loadu_epi64(mask, rest.as_ptr().cast()) };
-            count += _mm512_mask_cmpgt_epu64_mask(mask, rest, key).count_ones();
-        }
-        count as usize
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn insert(keys: &mut [u64], key: u64) {
-        // Each eight are moved up by one place, with the last of the eight before in front.
-        let mut before = _mm512_set1_epi64(key as i64);
-        let (eights, rest) = keys.as_chunks_mut::<8>();
-        for eight in eights {
-            // SAFETY: eight keys are 64 bytes.
-            unsafe {
-                let own = _mm512_loadu_si512(eight.as_ptr().cast());
-                _mm512_storeu_si512(eight.as_mut_ptr().cast(), _mm512_alignr_epi64::<7>(own, before));
-                before = own;
-            }
-        }
-        if !rest.is_empty() {
-            let mask = (1u8 << rest.len()) - 1;
-            // SAFETY: the mask keeps both within `rest`.
-            unsafe {
-                let own = _mm512_maskz_loadu_epi64(mask, rest.as_ptr().cast());
-                let moved = _mm512_alignr_epi64::<7>(own, before);
-                _mm512_mask_storeu_epi64(rest.as_mut_ptr().cast(), mask, moved);
-            }
-        }
+    unsafe fn insert(keys: &mut [u64], key: u64) -> usize {
+        let place = above(keys, key);
+        push_front(&mut keys[place..], key);
+        place
     }
 
     #[inline]
