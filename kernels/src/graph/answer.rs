@@ -15,7 +15,7 @@ use crate::{Candidate, Error, Instructions, Plane, TopK};
 /// Queries that are turned together.
 const TOGETHER: usize = 8;
 
-/// Standard deviations that an estimate is taken to be off at most: by the high halves, by both.
+/// Standard deviations that an estimate is taken to be off at most: a walk's, and one by all bits.
 const DOUBT: [f32; 2] = [4.0, 3.5];
 
 /// Documents fetched ahead of the one that is scored.
@@ -319,7 +319,7 @@ impl Walk {
         }
         for (estimate, node) in &mut self.nodes {
             // SAFETY: the caller promises the instructions; a walk finds nodes that exist.
-            *estimate = unsafe { self.walker.both::<L>(links, *node as usize) };
+            *estimate = unsafe { self.walker.by_all_bits::<L>(links, *node as usize) };
         }
         let descending = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         self.nodes.sort_unstable_by(descending);
@@ -365,7 +365,7 @@ impl Walk {
                 for layer in (0..layers).filter(|&layer| layer != own) {
                     let sibling = node as usize - own + layer;
                     // SAFETY: the caller promises the instructions; a document's nodes exist together.
-                    let estimate = unsafe { self.walker.both::<L>(links, sibling) };
+                    let estimate = unsafe { self.walker.by_all_bits::<L>(links, sibling) };
                     let most = f64::from(estimate + slack) * per_score;
                     let is_excluded = most <= highest || most < best.floor();
                     if !is_excluded {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{HEAD, LANES, Lanes, Line};
+use super::lanes::{HEAD, LANES, LOW_DIMENSION, Lanes, Line};
 use super::links::DEGREE;
 use super::query::Head;
 
@@ -53,6 +53,39 @@ const FRONT: [[u8; 8]; 256] = {
     all
 };
 
+/// Sixteen-bit sums of a line of a head: each of 16 lanes adds four products of at most `15 × 127` and eight of at most
+/// `3 × 127`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn head_line(line: &Line, query: &[[i8; 32]; 6]) -> __m256i {
+    // SAFETY: a line is 64 bytes, and each of the six is 32.
+    let (fours, twos, query) = unsafe {
+        (
+            _mm256_load_si256(line.0.as_ptr().cast()),
+            _mm256_load_si256(line.0.as_ptr().add(32).cast()),
+            query
+                .each_ref()
+                .map(|part| _mm256_loadu_si256(part.as_ptr().cast())),
+        )
+    };
+    let (four, two) = (_mm256_set1_epi8(15), _mm256_set1_epi8(3));
+    let products = [
+        _mm256_maddubs_epi16(_mm256_and_si256(fours, four), query[0]),
+        _mm256_maddubs_epi16(_mm256_and_si256(twos, two), query[1]),
+        _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(fours), four), query[2]),
+        _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<2>(twos), two), query[3]),
+        _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(twos), two), query[4]),
+        _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<6>(twos), two), query[5]),
+    ];
+    let [a, b, c, d, e, f] = products;
+    let (ab, cd, ef) = (
+        _mm256_add_epi16(a, b),
+        _mm256_add_epi16(c, d),
+        _mm256_add_epi16(e, f),
+    );
+    _mm256_add_epi16(_mm256_add_epi16(ab, cd), ef)
+}
+
 /// Products with heads of `H` lines, at most eight; zeros behind them.
 ///
 /// # Safety
@@ -60,18 +93,15 @@ const FRONT: [[u8; 8]; 256] = {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn heads<const H: usize>(lines: &[Line], at: &[u32], query: &Head) -> __m256i {
-    let query = query.0.as_ptr();
     let mut sums = [_mm256_setzero_si256(); 8];
     for (sum, &at) in sums.iter_mut().zip(at) {
-        // SAFETY: the caller promises that the head is within `lines`; the query has 128 bytes for each line of it.
-        unsafe {
-            let head = lines.as_ptr().add(at as usize * H);
-            let mut products = line(&*head, query);
-            if H > 1 {
-                products = _mm256_add_epi16(products, line(&*head.add(1), query.add(128)));
-            }
-            *sum = widened(products);
+        // SAFETY: the caller promises that the head is within `lines`.
+        let head = unsafe { std::slice::from_raw_parts(lines.as_ptr().add(at as usize * H), H) };
+        let mut products = head_line(&head[0], &query.0[0]);
+        if H > 1 {
+            products = _mm256_add_epi16(products, head_line(&head[1], &query.0[1]));
         }
+        *sum = widened(products);
     }
     let two = |at: usize| _mm256_hadd_epi32(sums[at], sums[at + 1]);
     let (low, high) = (
@@ -257,6 +287,29 @@ impl Lanes for Avx2 {
         for (each, query) in lines.iter().zip(query.chunks_exact(128)) {
             // SAFETY: the chunk is 128 bytes.
             sum = _mm256_add_epi32(sum, widened(unsafe { line(each, query.as_ptr()) }));
+        }
+        folded(sum)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn low(lines: &[Line], query: &[i8]) -> i32 {
+        let two = _mm256_set1_epi8(3);
+        let mut sum = _mm256_setzero_si256();
+        for (line, query) in lines.iter().zip(query.chunks(LOW_DIMENSION)) {
+            for half in 0..2 {
+                // SAFETY: a line is 64 bytes.
+                let mut bytes = unsafe { _mm256_load_si256(line.0.as_ptr().add(32 * half).cast()) };
+                let mut products = _mm256_setzero_si256();
+                for query in query.as_chunks::<64>().0 {
+                    // SAFETY: the chunk is 64 bytes.
+                    let query = unsafe { _mm256_loadu_si256(query.as_ptr().add(32 * half).cast()) };
+                    let product = _mm256_maddubs_epi16(_mm256_and_si256(bytes, two), query);
+                    products = _mm256_add_epi16(products, product);
+                    bytes = _mm256_srli_epi16::<2>(bytes);
+                }
+                sum = _mm256_add_epi32(sum, widened(products));
+            }
         }
         folded(sum)
     }

@@ -8,7 +8,7 @@
 use rayon::iter::ParallelIterator;
 use rayon::slice::ParallelSlice;
 
-use super::lanes::{HEAD, LANES, LINE_DIMENSION, Lanes, interleave};
+use super::lanes::{COARSE, FINE, HEAD, LANES, LINE_DIMENSION, LOW_DIMENSION, Lanes, interleave};
 use crate::directions::{covariance, directions, dot, largest, nearest};
 
 /// The largest dimension that is turned; the work grows with its cube.
@@ -22,8 +22,17 @@ pub(super) const STEP: f32 = 0.385;
 /// The share of a component's values that codes hold without cutting them off.
 const KEPT: f64 = 0.998;
 
-/// The share of the variance outside of heads up to which walks do without it.
-const TAIL: f32 = 0.1;
+/// The step of a head's codes of two bits, over [`STEP`]: what is best for a Gaussian.
+pub(super) const COARSE_STEP: f32 = 0.9957 / STEP;
+
+/// The share of the variance that a head may leave over for walks to do without the rest.
+const ENOUGH: f32 = 0.2;
+
+/// What a head leaves over of the variance of its components of four bits, of those of two, and of the others.
+#[inline(always)]
+pub(super) fn left_over([fine, coarse, none]: [f32; 3]) -> f32 {
+    0.0115 * fine + 0.12 * coarse + none
+}
 
 /// Vectors of the sample from which steps are taken at most.
 const STEPS_FROM: usize = 2048;
@@ -38,9 +47,9 @@ pub(super) struct Basis {
     pub dimension: usize,
     /// `dimension`, up to a multiple of 64: the bytes of a row of small integers.
     pub width: usize,
-    /// Lines of a code.
+    /// Lines of the high halves of a code.
     pub lines: usize,
-    /// Lines of its head.
+    /// Lines of its head: one where that is enough.
     pub head: usize,
     /// Whether heads tell so much that a walk needs nothing else.
     pub head_suffices: bool,
@@ -108,11 +117,20 @@ impl Basis {
                     .total_cmp(&variances[a as usize])
                     .then(a.cmp(&b))
             });
-            let steps = order
+            let steps: Vec<f32> = order
                 .iter()
                 .map(|&at| STEP * variances[at as usize].sqrt())
                 .collect();
-            return Basis::from_parts(dimension, mean, steps, vec![1.0; dimension], Vec::new(), order);
+            let head = head_lines(&steps);
+            return Basis::from_parts(
+                dimension,
+                mean,
+                steps,
+                vec![1.0; dimension],
+                Vec::new(),
+                order,
+                head,
+            );
         }
         let directions = directions(&covariance(sample, &mean), dimension, ROUNDS);
         let mut units = vec![0f32; dimension];
@@ -129,7 +147,7 @@ impl Basis {
             }
         }
         let stride = count.div_ceil(STEPS_FROM).max(1);
-        let steps = directions
+        let steps: Vec<f32> = directions
             .par_chunks(dimension)
             .map(|direction| {
                 let centre = dot(direction, &mean);
@@ -137,7 +155,8 @@ impl Basis {
                 step(values.map(|row| dot(direction, row) - centre).collect())
             })
             .collect();
-        Basis::from_parts(dimension, mean, steps, units, rows, Vec::new())
+        let head = head_lines(&steps);
+        Basis::from_parts(dimension, mean, steps, units, rows, Vec::new(), head)
     }
 
     /// A basis as it was stored. Lengths are the caller's to check.
@@ -148,6 +167,7 @@ impl Basis {
         units: Vec<f32>,
         rows: Vec<i8>,
         order: Vec<u32>,
+        head: usize,
     ) -> Basis {
         let width = dimension.next_multiple_of(64);
         let (blocks, sums) = if order.is_empty() {
@@ -159,17 +179,12 @@ impl Basis {
         } else {
             (Vec::new(), Vec::new())
         };
-        let lines = dimension.div_ceil(LINE_DIMENSION);
-        let head = lines.min(HEAD);
-        let squares = |steps: &[f32]| steps.iter().map(|step| step * step).sum::<f32>();
-        let (first, rest) = steps.split_at(dimension.min(head * LINE_DIMENSION));
-        let (first, rest) = (squares(first), squares(rest));
         Basis {
             dimension,
             width,
-            lines,
+            lines: dimension.div_ceil(LINE_DIMENSION),
             head,
-            head_suffices: rest <= TAIL * (first + rest),
+            head_suffices: is_enough(&steps, head),
             mean,
             steps,
             units,
@@ -180,10 +195,10 @@ impl Basis {
         }
     }
 
-    /// Lines of a vector beside its head: those of the high halves, and all of the low ones.
+    /// Lines of a vector beside its head: those of the high halves, and those of the low bits.
     #[inline(always)]
     pub fn rest(&self) -> usize {
-        2 * self.lines - self.head
+        self.lines + self.lines.div_ceil(LOW_DIMENSION / LINE_DIMENSION)
     }
 
     /// Turns `vectors` `[n, D]` into small integers: component `i` of a vector stands for `turned.of(vector)[i] · units[i]`
@@ -263,6 +278,18 @@ impl Basis {
             }
         }
     }
+}
+
+/// Whether walks do with heads of so many lines, where these are the steps of the directions.
+fn is_enough(steps: &[f32], head: usize) -> bool {
+    let (fine, others) = steps.split_at(steps.len().min(head * FINE));
+    let (coarse, none) = others.split_at(others.len().min(head * COARSE));
+    let parts = [fine, coarse, none].map(|steps| dot(steps, steps));
+    left_over(parts) <= ENOUGH * parts.iter().sum::<f32>()
+}
+
+fn head_lines(steps: &[f32]) -> usize {
+    (1..HEAD).find(|&head| is_enough(steps, head)).unwrap_or(HEAD)
 }
 
 /// The step of a component with these values about its mean.

@@ -3,8 +3,12 @@
 use super::links::DEGREE;
 use super::query::Head;
 
-/// A cache line of a code: 128 components, four bits each; byte `b` holds component `b` below and
-/// component `64 + b` above.
+/// A cache line of a code, of one of three kinds.
+///
+/// - *Heads*: in its first 32 bytes 64 components of four bits, byte `b` holding component `b` below and `32 + b` above; in
+///   the others 128 components of two bits, byte `b` holding `b`, `32 + b`, `64 + b`, `96 + b`, the first one lowest.
+/// - High halves: 128 components of four bits; byte `b` holds component `b` below and component `64 + b` above.
+/// - Low bits: 256 components of two bits; byte `b` holds `b`, `64 + b`, `128 + b`, `192 + b`, the first one lowest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub [u8; 64]);
@@ -14,10 +18,16 @@ unsafe impl bytemuck::Zeroable for Line {}
 // SAFETY: as above; `Copy`, `repr(C)`, and without pointers.
 unsafe impl bytemuck::Pod for Line {}
 
-/// Components in a line.
+/// Components in a line of high halves, and in one of low bits.
 pub(super) const LINE_DIMENSION: usize = 128;
+pub(super) const LOW_DIMENSION: usize = 256;
 
-/// Lines of a code that a walk reads at once: neighbours in memory, which processors fetch in pairs.
+/// Components of four bits in a line of a head, and of two.
+pub(super) const FINE: usize = 64;
+pub(super) const COARSE: usize = 128;
+pub(super) const HEAD_DIMENSION: usize = FINE + COARSE;
+
+/// Lines of a head at most.
 pub(super) const HEAD: usize = 2;
 
 /// Vectors whose heads are multiplied together, and columns of a block.
@@ -64,11 +74,17 @@ pub(super) trait Lanes {
     /// The processor must have the instructions.
     unsafe fn insert(keys: &mut [u64], key: u64) -> usize;
 
-    /// `Σ pᵢ cᵢ` of lines and their 128 components each of the query.
+    /// `Σ pᵢ cᵢ` of lines of high halves and their 128 components each of the query.
     ///
     /// # Safety
     /// The processor must have the instructions, and `query` hold 128 components a line.
     unsafe fn span(lines: &[Line], query: &[i8]) -> i32;
+
+    /// The same of lines of low bits; the last one may have fewer components than 256, a multiple of 64.
+    ///
+    /// # Safety
+    /// The processor must have the instructions, and `query` hold more than 256 components for each line but the last.
+    unsafe fn low(lines: &[Line], query: &[i8]) -> i32;
 
     /// `Σ aᵢ bᵢ` of two rows of a multiple of 64 components; `sum` is `Σ bᵢ`.
     ///
@@ -111,6 +127,30 @@ pub(super) fn interleave<'a>(
 /// Plain Rust.
 pub(super) struct Portable;
 
+/// With the two bits of each byte that stand `shift` above the lowest.
+fn twos_product(bytes: &[u8], query: &[i8], shift: u32) -> i32 {
+    let pairs = bytes.iter().zip(query);
+    pairs
+        .map(|(byte, &component)| i32::from(byte >> shift & 3) * i32::from(component))
+        .sum()
+}
+
+fn head_product(
+    line: &Line,
+    [fine, coarse_0, fine_above, coarse_1, coarse_2, coarse_3]: &[[i8; 32]; 6],
+) -> i32 {
+    let (fours, twos) = line.0.split_at(32);
+    let fours = fours.iter().zip(fine.iter().zip(fine_above));
+    let fours = fours.map(|(byte, (&below, &above))| {
+        i32::from(byte & 15) * i32::from(below) + i32::from(byte >> 4) * i32::from(above)
+    });
+    let coarse = [coarse_0, coarse_1, coarse_2, coarse_3]
+        .into_iter()
+        .zip([0, 2, 4, 6]);
+    let twos = coarse.map(|(query, shift)| twos_product(twos, query, shift));
+    fours.sum::<i32>() + twos.sum::<i32>()
+}
+
 fn line_product(line: &Line, query: &[i8]) -> i32 {
     let (low, high) = query.split_at(LINE_DIMENSION / 2);
     line.0
@@ -136,8 +176,8 @@ impl Lanes for Portable {
             let head = &lines[at as usize * each..][..each];
             *sum = head
                 .iter()
-                .zip(query.0.chunks_exact(LINE_DIMENSION))
-                .map(|(line, query)| line_product(line, query))
+                .zip(&query.0)
+                .map(|(line, query)| head_product(line, query))
                 .sum();
         }
         sums
@@ -194,6 +234,15 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn low(lines: &[Line], query: &[i8]) -> i32 {
+        let lines = lines.iter().zip(query.chunks(LOW_DIMENSION));
+        lines
+            .flat_map(|(line, query)| query.chunks(64).zip([0, 2, 4, 6]).map(move |part| (line, part)))
+            .map(|(line, (query, shift))| twos_product(&line.0, query, shift))
+            .sum()
+    }
+
+    #[inline(always)]
     unsafe fn dot(a: &[i8], b: &[i8], _: i32) -> i32 {
         a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
     }
@@ -233,14 +282,11 @@ mod tests {
         let lines: Vec<Line> = (0..120)
             .map(|_| Line(std::array::from_fn(|_| numbers.below(256) as u8)))
             .collect();
-        let heads = [numbers.clone(), Numbers(12)].map(|mut numbers| {
-            // Also the largest sums that there can be.
-            Head(std::array::from_fn(|_| (numbers.below(255) as i32 - 127) as i8))
-        });
-        let heads = heads.into_iter().chain([
-            Head([127; HEAD * LINE_DIMENSION]),
-            Head([-127; HEAD * LINE_DIMENSION]),
-        ]);
+        let mut small = || std::array::from_fn(|_| (numbers.below(255) as i32 - 127) as i8);
+        let heads = [(); 2].map(|_| Head(std::array::from_fn(|_| std::array::from_fn(|_| small()))));
+        // Also the largest sums that there can be.
+        let same = |value| Head([[[value; 32]; 6]; HEAD]);
+        let heads = heads.into_iter().chain([same(127), same(-127)]);
         let full = vec![Line([0xff; 64]); 120];
         for head in heads {
             for lines in [&lines, &full] {
@@ -266,6 +312,22 @@ mod tests {
                             assert_eq!(own, plain);
                         }
                     }
+                }
+            }
+        }
+        for count in 0..6usize {
+            for parts in [2 * count, (2 * count).saturating_sub(1)] {
+                let query: Vec<i8> = (0..parts * LINE_DIMENSION)
+                    .map(|at| (at * 37 % 255) as u8 as i8)
+                    .collect();
+                let low = &lines[..parts.div_ceil(2)];
+                // SAFETY: the caller promises the instructions; a line has as many components as `query` has for it.
+                unsafe {
+                    assert_eq!(
+                        L::span(&lines[..parts], &query),
+                        Portable::span(&lines[..parts], &query)
+                    );
+                    assert_eq!(L::low(low, &query), Portable::low(low, &query));
                 }
             }
         }

@@ -29,7 +29,7 @@ pub(super) struct Links<'a> {
     pub layers: usize,
     /// `[nodes, head]` the lines that a walk reads.
     pub first: &'a [Line],
-    /// `[nodes, lines − head + lines]` the other lines, and the low halves.
+    /// `[nodes, lines + ⌈lines / 2⌉]` the high halves, and the low bits.
     pub rest: &'a [Line],
     /// `[nodes, DEGREE]`, filled up with [`NONE`].
     pub neighbours: &'a [u32],
@@ -42,16 +42,11 @@ fn prefetch<T>(slice: &[T], at: usize) {
 }
 
 impl Links<'_> {
-    #[inline(always)]
-    pub fn head_of(&self, node: usize) -> &[Line] {
-        &self.first[node * self.basis.head..][..self.basis.head]
-    }
-
-    /// What is beside the head: the other lines of the high halves, and the low halves.
+    /// What is beside the head: the high halves, and the low bits.
     #[inline(always)]
     pub fn rest_of(&self, node: usize) -> (&[Line], &[Line]) {
         let rest = self.basis.rest();
-        self.rest[node * rest..][..rest].split_at(self.basis.lines - self.basis.head)
+        self.rest[node * rest..][..rest].split_at(self.basis.lines)
     }
 
     #[inline(always)]
@@ -71,13 +66,13 @@ impl Links<'_> {
         }
     }
 
-    /// The other lines of the high halves.
+    /// The high halves.
     #[inline(always)]
-    pub fn fetch_rest(&self, node: usize) {
-        self.fetch_beside(node, self.basis.lines - self.basis.head);
+    pub fn fetch_high(&self, node: usize) {
+        self.fetch_beside(node, self.basis.lines);
     }
 
-    /// Those and the low halves.
+    /// Those and the low bits.
     #[inline(always)]
     pub fn fetch_whole(&self, node: usize) {
         self.fetch_beside(node, self.basis.rest());

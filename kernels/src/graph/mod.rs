@@ -2,8 +2,9 @@
 //!
 //! A node is one layer vector of a document, with at most 32 edges; a walk counts documents, each by the
 //! best of its vectors that was met, so no answer needs to be rid of doubles. Vectors are coded
-//! with four bits a component in a basis that puts directions of large variance first: two cache lines
-//! (the first 256 directions) are enough for a walk, or say whether the others need to be read at all.
+//! in a basis that puts directions of large variance first. A walk reads a head of one cache line (64 directions of four
+//! bits and the next 128 of two) or of two lines; where those tell too little they say whether the code of four bits
+//! for all directions needs to be read, which two bits more make finer at the end.
 //! What a walk finds is scored in f64 from the stored vectors, as everywhere.
 //!
 //! Inner products of vectors that are not equally long: documents of about one norm form a *shell* with a

@@ -3,8 +3,8 @@
 use rayon::iter::ParallelIterator;
 use rayon::slice::ParallelSlice;
 
-use super::basis::{Basis, STEP, Turned};
-use super::lanes::{LINE_DIMENSION, Lanes, Line};
+use super::basis::{Basis, COARSE_STEP, STEP, Turned};
+use super::lanes::{COARSE, FINE, HEAD_DIMENSION, LINE_DIMENSION, LOW_DIMENSION, Lanes, Line};
 use crate::Plane;
 use crate::directions::dot;
 use crate::dispatch::Kernels;
@@ -23,15 +23,14 @@ pub(super) struct Points {
     more: Vec<f32>,
     /// What a step of the code stands for.
     unit: f32,
-    /// The codes that a walk reads: `[points, head]` lines; and `[points, lines − head + lines]`, the others and four
-    /// bits more of each component.
+    /// The codes that a walk reads: `[points, head]` lines; and `[points, lines + ⌈lines / 2⌉]`, the whole code.
     pub first: Vec<Line>,
     pub rest: Vec<Line>,
     /// Where documents have several vectors: how far codes are off.
     pub doubt: Doubt,
 }
 
-/// How far codes of both halves can be off, in all vectors.
+/// How far codes can be off by all their bits, in all vectors.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Doubt {
     /// No vector is further from what its code stands for, over its shell's norm.
@@ -130,8 +129,8 @@ impl Points {
         let mut vector = vec![0f32; dimension];
         let mut turned = Turned::default();
         let mut eight = vec![0i8; basis.width];
-        let mut high = vec![Line([0; 64]); basis.lines];
-        let mut low = high.clone();
+        let mut head = vec![Line([0; 64]); basis.head];
+        let mut rest = vec![Line([0; 64]); basis.rest()];
         let (mut coded, mut back) = (vec![0f32; dimension], Vec::new());
         for source in sources {
             let inverse = if source.norm > 0.0 { 1.0 / source.norm } else { 0.0 };
@@ -146,23 +145,18 @@ impl Points {
                 // SAFETY: the caller promises the instructions.
                 unsafe { basis.turn::<L>(&vector, &mut turned) };
                 let (numbers, scale) = turned.of(0);
-                high.fill(Line([0; 64]));
-                low.fill(Line([0; 64]));
+                head.fill(Line([0; 64]));
+                rest.fill(Line([0; 64]));
                 for (i, (&value, row)) in numbers[..dimension].iter().zip(&basis.units).enumerate() {
                     let value = value as f32 * scale * row;
                     eight[i] = (value / unit).round_ties_even().clamp(-127.0, 127.0) as i8;
                     let step = basis.steps[i];
-                    // Of 256 levels: sixteen times the high half, and the low one.
-                    let level = if step > 0.0 {
-                        (value / step * 16.0 + 127.5).round_ties_even().clamp(0.0, 255.0) as u8
-                    } else {
-                        119
-                    };
-                    coded[i] = f32::from(level) / 16.0 - 127.5 / 16.0;
-                    let (line, within) = (i / LINE_DIMENSION, i % LINE_DIMENSION);
-                    let shift = within / 64 * 4;
-                    high[line].0[within % 64] |= level >> 4 << shift;
-                    low[line].0[within % 64] |= (level & 15) << shift;
+                    // Of 64 levels: four times the high half, and the low bits. Nothing varies where a step is 0.
+                    let part = if step > 0.0 { value / step } else { 0.0 };
+                    let level = (part * 4.0 + 31.5).round_ties_even().clamp(0.0, 63.0) as u8;
+                    coded[i] = f32::from(level) / 4.0 - 31.5 / 4.0;
+                    put_whole(&mut rest, basis.lines, i, level);
+                    put_head(&mut head, i, level >> 2, part / COARSE_STEP);
                 }
                 if planes.len() > 1 {
                     task.doubt = task.doubt.or(Doubt::of(basis, &vector, &mut coded, &mut back));
@@ -184,9 +178,8 @@ impl Points {
                 task.sums.push(eight.iter().map(|&value| i32::from(value)).sum());
                 task.lengths.push(squares as f32 + more * more);
                 task.more.push(more);
-                task.first.extend_from_slice(&high[..basis.head]);
-                task.rest.extend_from_slice(&high[basis.head..]);
-                task.rest.extend_from_slice(&low);
+                task.first.extend_from_slice(&head);
+                task.rest.extend_from_slice(&rest);
             }
         }
         task
@@ -228,6 +221,28 @@ impl Points {
     #[inline(always)]
     pub fn measure(&self, point: usize) -> [f32; 2] {
         [self.lengths[point], self.more[point]]
+    }
+}
+
+/// Puts component `i` of six bits into the lines of high halves and of low bits.
+fn put_whole(rest: &mut [Line], high_lines: usize, i: usize, level: u8) {
+    let (high, low) = rest.split_at_mut(high_lines);
+    let (line, within) = (i / LINE_DIMENSION, i % LINE_DIMENSION);
+    high[line].0[within % 64] |= level >> 2 << (within / 64 * 4);
+    let (line, within) = (i / LOW_DIMENSION, i % LOW_DIMENSION);
+    low[line].0[within % 64] |= (level & 3) << (within / 64 * 2);
+}
+
+/// Puts component `i` into a head, if it has a place there: its high half, or its number of coarse steps in two bits.
+fn put_head(head: &mut [Line], i: usize, high: u8, coarse: f32) {
+    let fine = head.len() * FINE;
+    if i < fine {
+        let (line, within) = (i / FINE, i % FINE);
+        head[line].0[within % 32] |= high << (within / 32 * 4);
+    } else if i < head.len() * HEAD_DIMENSION {
+        let (line, within) = ((i - fine) / COARSE, (i - fine) % COARSE);
+        let level = (coarse + 1.5).round_ties_even().clamp(0.0, 3.0) as u8;
+        head[line].0[32 + within % 32] |= level << (within / 32 * 2);
     }
 }
 

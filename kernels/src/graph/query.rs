@@ -1,56 +1,66 @@
 //! A query as the codes of a graph are read with.
 
-use super::basis::{Basis, STEP};
-use super::lanes::{HEAD, LINE_DIMENSION};
+use super::basis::{self, Basis, COARSE_STEP, STEP};
+use super::lanes::{FINE, HEAD, HEAD_DIMENSION, LINE_DIMENSION};
 use super::points::Doubt;
 use crate::directions::{dot, largest, nearest};
 
-/// The part of a query that heads are multiplied with: small integers on cache lines of their own.
+/// The part of a query that heads are multiplied with, six times 32 small integers for each line: components `0..32` of four
+/// bits, `0..32` of two, `32..64` of four, and the other 96 of two, so that the first half of what lies in a line meets the
+/// one and its other half the other.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
-pub(crate) struct Head(pub [i8; HEAD * LINE_DIMENSION]);
+pub(crate) struct Head(pub [[[i8; 32]; 6]; HEAD]);
 
 /// How far a head may fall short of the beam before the rest is not read, in standard deviations of
 /// what the rest adds.
 const MARGIN: f32 = 1.5;
 
-/// The shares of a component's variance that four bits and eight leave over: a Gaussian in equal steps,
-/// cut off at both ends; and the rounding of the query.
-const LEFT_OVER: [f32; 2] = [0.0115, 0.002];
+/// The shares of a component's variance that four bits and six leave over: a Gaussian in equal steps, cut off at both
+/// ends; and the rounding of the query.
+const LEFT_OVER: [f32; 2] = [0.0115, 0.003];
 
-/// `score ≈ norm · (base + scale₀ Σ pᵢ cᵢ + scale₁ Σ pᵢ cᵢ)`: over the head, over the other lines. By the
-/// head alone: `norm · (head_base + scale₀ Σ pᵢ cᵢ)`.
+/// `score ≈ norm · (base + scale Σ pᵢ cᵢ)` over the high halves. By the head alone: `norm · (head_base + head_scale
+/// Σ pᵢ cᵢ)`.
 #[derive(Debug, Clone)]
 pub(crate) struct CodedQuery {
     pub base: f32,
+    pub scale: f32,
     pub head_base: f32,
-    pub scales: [f32; 2],
+    pub head_scale: f32,
     pub head: Head,
-    pub rest: Vec<i8>,
-    /// What the low halves add to the sums of their own: `low_base` and a sixteenth of those.
+    /// `[lines × 128]`.
+    pub whole: Vec<i8>,
+    /// What the low bits add to the sums of their own: `low_base` and a quarter of those.
     pub low_base: f32,
-    /// What the rest may add to a head, generously.
+    /// What the whole may add to a head, generously.
     pub margin: f32,
-    /// One standard deviation of an estimate about the true score: a walk's, and by both halves.
+    /// One standard deviation of an estimate about the true score: a walk's, and by all bits.
     pub errors: [f32; 2],
     /// How far the query is from what was turned in its place.
     pub rounding: f32,
+    /// The weights of the components, and those of a head's components, in its order.
     weighted: Vec<f32>,
+    of_head: Vec<f32>,
+    small: Vec<i8>,
 }
 
 impl CodedQuery {
     pub fn new() -> CodedQuery {
         CodedQuery {
             base: 0.0,
+            scale: 0.0,
             head_base: 0.0,
-            scales: [0.0; 2],
-            head: Head([0; HEAD * LINE_DIMENSION]),
-            rest: Vec::new(),
+            head_scale: 0.0,
+            head: Head([[[0; 32]; 6]; HEAD]),
+            whole: Vec::new(),
             low_base: 0.0,
             margin: 0.0,
             errors: [0.0; 2],
             rounding: 0.0,
             weighted: Vec::new(),
+            of_head: Vec::new(),
+            small: Vec::new(),
         }
     }
 
@@ -79,47 +89,64 @@ impl CodedQuery {
         self.weigh(basis, 0.0);
     }
 
-    /// How far an estimate by both halves can be from the true score, over the shell's norm, for a query of length 1: by
+    /// How far an estimate by all bits can be from the true score, over the shell's norm, for a query of length 1: by
     /// the rounding of the vector, of the query, and of its weights. Cauchy and Schwarz, and a little for f32.
     pub fn slack(&self, doubt: &Doubt) -> f32 {
-        let (first, rest) = self.weighted.split_at(self.weighted.len() - self.rest.len());
-        let halves = [
-            (first, &self.head.0[..first.len()], self.scales[0]),
-            (rest, &self.rest[..], self.scales[1]),
-        ];
-        let off = halves.map(|(weights, small, scale)| {
-            let pairs = weights.iter().zip(small);
-            pairs
-                .map(|(weight, &small)| (weight - scale * f32::from(small)).powi(2))
-                .sum::<f32>()
-        });
-        let weights = (off[0] + off[1]).sqrt();
+        let pairs = self.weighted.iter().zip(&self.whole);
+        let off = pairs.map(|(weight, &small)| (weight - self.scale * f32::from(small)).powi(2));
+        let weights = off.sum::<f32>().sqrt();
         // A centred vector is no longer than 2, for neither it nor the mean is longer than 1.
         doubt.distance + self.rounding * (2.0 + doubt.distance) + weights * doubt.steps + 1e-4
     }
 
     #[inline(always)]
-    fn weigh(&mut self, basis: &Basis, base: f32) {
-        let covered = basis.head * LINE_DIMENSION;
-        self.weighted.resize(basis.lines * LINE_DIMENSION, 0.0);
-        let (first, rest) = self.weighted.split_at(covered);
-        self.rest.resize(rest.len(), 0);
-        let (scale, sum) = quantise(first, &mut self.head.0[..covered]);
-        let (rest_scale, rest_sum) = quantise(rest, &mut self.rest);
-        self.scales = [scale, rest_scale];
-        let centre = 7.5 * scale * sum as f32;
-        let rest_centre = 7.5 * rest_scale * rest_sum as f32;
-        self.head_base = base - centre;
-        self.base = self.head_base - rest_centre;
-        self.low_base = -(centre + rest_centre) / 16.0;
+    fn weigh(&mut self, basis: &Basis, mean: f32) {
+        let fine = basis.head * FINE;
+        let covered = basis.head * HEAD_DIMENSION;
+        self.weighted
+            .resize(covered.max(basis.lines * LINE_DIMENSION), 0.0);
+        self.whole.resize(basis.lines * LINE_DIMENSION, 0);
+        let (scale, sum) = quantise(&self.weighted[..self.whole.len()], &mut self.whole);
+        self.scale = scale;
+        self.base = mean - 7.5 * scale * sum as f32;
+        self.low_base = -0.25 * 1.5 * scale * sum as f32;
+
+        self.of_head.clear();
+        self.of_head.extend_from_slice(&self.weighted[..fine]);
+        self.of_head.extend(
+            self.weighted[fine..covered]
+                .iter()
+                .map(|weight| weight * COARSE_STEP),
+        );
+        self.small.resize(covered, 0);
+        let (head_scale, _) = quantise(&self.of_head, &mut self.small);
+        let (fines, coarses) = self.small.split_at(fine);
+        let sum = |small: &[i8]| small.iter().map(|&value| i32::from(value)).sum::<i32>() as f32;
+        self.head_scale = head_scale;
+        self.head_base = mean - head_scale * (7.5 * sum(fines) + 1.5 * sum(coarses));
+        let parts = fines
+            .as_chunks::<32>()
+            .0
+            .chunks_exact(2)
+            .zip(coarses.as_chunks::<32>().0.chunks_exact(4));
+        for (line, (fine, coarse)) in self.head.0.iter_mut().zip(parts) {
+            *line = [fine[0], coarse[0], fine[1], coarse[1], coarse[2], coarse[3]];
+        }
+
         // A weight is a step of the code, and a step is `STEP` standard deviations.
-        let tail = dot(rest, rest) / (STEP * STEP);
-        let whole = dot(first, first) / (STEP * STEP) + tail;
-        self.margin = MARGIN * tail.sqrt() + rest_centre;
+        let variance = |weights: &[f32]| dot(weights, weights) / (STEP * STEP);
+        let parts = [
+            variance(&self.weighted[..fine]),
+            variance(&self.weighted[fine..covered]),
+            variance(&self.weighted[covered..]),
+        ];
+        let whole: f32 = parts.iter().sum();
+        let head_error = basis::left_over(parts).sqrt();
         self.errors = LEFT_OVER.map(|share| (share * whole).sqrt());
         if basis.head_suffices {
-            self.errors[0] = (LEFT_OVER[0] * whole + tail).sqrt();
+            self.errors[0] = head_error;
         }
+        self.margin = MARGIN * head_error;
     }
 }
 

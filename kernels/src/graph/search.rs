@@ -259,7 +259,7 @@ impl Walker {
         near: usize,
     ) -> usize {
         let mut changed = usize::MAX;
-        let scale = self.query.scales[0];
+        let scale = self.query.head_scale;
         for from in (0..fresh.count).step_by(LANES) {
             let count = (fresh.count - from).min(LANES);
             let mut at = [0u32; LANES];
@@ -269,17 +269,18 @@ impl Walker {
             let sums = unsafe { L::heads(links.first, links.basis.head, &at, count, &self.query.head) };
             self.read[0] += count as u64;
             let worst = self.bar(links, limits).max(self.worst(links, limits));
-            let bar = if links.basis.head_suffices {
-                worst - self.query.head_base
+            let margin = if links.basis.head_suffices {
+                0.0
             } else {
-                worst - self.query.base - self.query.margin
+                self.query.margin
             };
+            let bar = worst - self.query.head_base - margin;
             // SAFETY: the caller promises the instructions.
             let mut mask = unsafe { L::reaching(&sums, scale, bar) } & ((1u64 << count) - 1) as u32;
             if !links.basis.head_suffices {
                 let mut ahead = mask;
                 while ahead != 0 {
-                    links.fetch_rest(at[ahead.trailing_zeros() as usize] as usize);
+                    links.fetch_high(at[ahead.trailing_zeros() as usize] as usize);
                     ahead &= ahead - 1;
                 }
             }
@@ -313,38 +314,27 @@ impl Walker {
     /// As [`Walker::walk`]; `node` must exist.
     #[inline(always)]
     unsafe fn complete<L: Lanes>(&mut self, links: &Links, node: usize, sum: i32) -> f32 {
-        let head = self.query.scales[0] * sum as f32;
         if links.basis.head_suffices {
-            return self.query.head_base + head;
+            return self.query.head_base + self.query.head_scale * sum as f32;
         }
         self.read[1] += 1;
         // SAFETY: the query has 128 components for each line of the code.
-        let rest = unsafe { L::span(links.rest_of(node).0, &self.query.rest) };
-        self.query.base + head + self.query.scales[1] * rest as f32
+        let high = unsafe { L::span(links.rest_of(node).0, &self.query.whole) };
+        self.query.base + self.query.scale * high as f32
     }
 
-    /// The estimate of a node by both halves of its code.
+    /// The estimate of a node by all bits of its code.
     ///
     /// # Safety
     /// As [`Walker::walk`]; `node` must exist.
     #[inline(always)]
-    pub unsafe fn both<L: Lanes>(&self, links: &Links, node: usize) -> f32 {
-        let (rest, low) = links.rest_of(node);
-        let (low_head, low_rest) = low.split_at(links.basis.head);
+    pub unsafe fn by_all_bits<L: Lanes>(&self, links: &Links, node: usize) -> f32 {
+        let (high, low) = links.rest_of(node);
         let query = &self.query;
-        // SAFETY: the query has 128 components for each line of the code.
-        let [head, rest, low_head, low_rest] = unsafe {
-            [
-                L::span(links.head_of(node), &query.head.0),
-                L::span(rest, &query.rest),
-                L::span(low_head, &query.head.0),
-                L::span(low_rest, &query.rest),
-            ]
-        }
-        .map(|sum| sum as f32);
-        let high = query.scales[0] * head + query.scales[1] * rest;
-        let low = query.scales[0] * low_head + query.scales[1] * low_rest;
-        query.base + high + low / 16.0 + query.low_base
+        // SAFETY: the query has 128 components for each line of high halves, of which there are at most two to one of low
+        // bits.
+        let [high, low] = unsafe { [L::span(high, &query.whole), L::low(low, &query.whole)] };
+        query.base + query.low_base + query.scale * (high as f32 + 0.25 * low as f32)
     }
 
     /// Puts a node into the beam, if it belongs there; returns its place.

@@ -8,11 +8,11 @@ use super::points::Doubt;
 use crate::{Error, Instructions, MAX_DIMENSION, Plane};
 
 /// One stretch of bytes of a graph. All numbers are little-endian; `N` is the number of documents, `m` of
-/// layers, vector `l` of document `n` is node `n m + l`, `D` the dimension, `b = ⌈D / 128⌉` the lines of a code,
-/// of which `h = min(b, 2)` are its head.
+/// layers, vector `l` of document `n` is node `n m + l`, `D` the dimension, `h` (1 or 2) the lines of a head, `b = ⌈D /
+/// 128⌉` those of the high halves of a code, `c = ⌈b / 2⌉` those of its low bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GraphSection {
-    /// u32: `m`, `D`, shells; f32: of several layers how far a vector is from what its code stands for at most, over
+    /// u32: `m`, `D`, `h`, shells; f32: of several layers how far a vector is from what its code stands for at most, over
     /// its shell's norm, and how long a code is at most, in steps; then for each shell u32 first node, nodes, entries
     /// (its first nodes), and f32 the norm that none of its vectors exceeds.
     Head,
@@ -27,11 +27,14 @@ pub enum GraphSection {
     Twins,
     /// `[N, m, 32]` u32: neighbours, filled up with `u32::MAX`.
     Neighbours,
-    /// `[N, m, h, 64]` bytes: the first directions of each vector, 128 a line, byte `i` holding number `i` below
-    /// and number `64 + i` above; a value is the step times the number less 7.5.
+    /// `[N, m, h, 64]` bytes: heads. Line `l` has in its bytes `i < 32` numbers `64 l + i` below and `64 l + 32 + i`
+    /// above, as high halves have them; in bytes `32 + i` two bits each, the lowest first, of directions `64 h + 128 l
+    /// + 32 j + i`, `j < 4`: a value is [0.9957 / 0.385] steps times the number less 1.5.
     First,
-    /// `[N, m, b − h + b, 64]` bytes: the other directions, likewise; and four bits more of each direction, in the same
-    /// places: with them a value is a sixteenth of the step times 16 times the number above plus this one less 127.5.
+    /// `[N, m, b + c, 64]` bytes: the high halves of all directions, 128 a line, byte `i` holding number `i` below and
+    /// number `64 + i` above, a value being the step times the number less 7.5; and two bits more of each, 256 a line, byte
+    /// `i` holding numbers `64 j + i`, the lowest first: with them a value is a quarter of the step times four times the
+    /// number above plus this one less 31.5.
     Rest,
 }
 
@@ -182,7 +185,12 @@ impl BuiltGraph {
 
     fn head(&self) -> Vec<u8> {
         let mut head = Vec::new();
-        for number in [self.layers, self.basis.dimension, self.shells.len()] {
+        for number in [
+            self.layers,
+            self.basis.dimension,
+            self.basis.head,
+            self.shells.len(),
+        ] {
             head.extend((number as u32).to_le_bytes());
         }
         head.extend(self.doubt.distance.to_le_bytes());
@@ -223,7 +231,7 @@ pub struct Graph {
 }
 
 /// Bytes of the head before its shells.
-const HEAD_BYTES: usize = 20;
+const HEAD_BYTES: usize = 24;
 
 /// A section that is not as it must be.
 fn wrong(section: GraphSection, what: &'static str) -> Error {
@@ -263,7 +271,7 @@ impl Graph {
                 .ok_or(wrong(GraphSection::Head, "is cut short"))
                 .map(|n| n as usize)
         };
-        let (layers, dimension, count) = (next()?, next()?, next()?);
+        let (layers, dimension, lines, count) = (next()?, next()?, next()?, next()?);
         let doubt = Doubt {
             distance: f32::from_bits(next()? as u32),
             steps: f32::from_bits(next()? as u32),
@@ -271,6 +279,7 @@ impl Graph {
         if layers == 0
             || dimension == 0
             || dimension > MAX_DIMENSION
+            || !(1..=super::lanes::HEAD).contains(&lines)
             || head.len() != HEAD_BYTES + count.saturating_mul(16)
             || !(doubt.distance.is_finite() && doubt.steps.is_finite())
         {
@@ -352,6 +361,7 @@ impl Graph {
                 Vec::new()
             },
             order,
+            lines,
         );
         let graph = Graph {
             layers,

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{HEAD, LANES, Lanes, Line};
+use super::lanes::{LANES, LOW_DIMENSION, Lanes, Line};
 use super::links::DEGREE;
 use super::query::Head;
 
@@ -44,7 +44,7 @@ fn reduce(sums: &[__m512i; LANES]) -> __m512i {
 /// The first `N` heads, of `H` lines.
 ///
 /// # Safety
-/// `lines` must hold `H` for every entry of `at`, `H` be at most [`HEAD`], and `N` at most sixteen.
+/// `lines` must hold `H` for every entry of `at`, `H` be 1 or 2, and `N` at most sixteen.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn heads<const H: usize, const N: usize>(
@@ -52,20 +52,31 @@ unsafe fn heads<const H: usize, const N: usize>(
     at: &[u32; LANES],
     query: &Head,
 ) -> [i32; LANES] {
-    let mut asked = [_mm512_setzero_si512(); 2 * HEAD];
-    for (asked, query) in asked.iter_mut().zip(query.0.chunks_exact(64)) {
-        // SAFETY: the chunk is 64 bytes.
-        *asked = unsafe { _mm512_loadu_si512(query.as_ptr().cast()) };
+    // In the lower half of a register are numbers of four bits, in the upper one those of two.
+    let both =
+        |lower: i16, upper: i16| _mm512_inserti64x4::<1>(_mm512_set1_epi16(lower), _mm256_set1_epi16(upper));
+    let (bits, next) = (both(0x0f0f, 0x0303), both(4, 2));
+    let (two, last) = (_mm512_set1_epi8(3), both(4, 6));
+    let mut asked = [[_mm512_setzero_si512(); 3]; H];
+    for (asked, query) in asked.iter_mut().zip(&query.0) {
+        for (asked, pair) in asked.iter_mut().zip(query.as_chunks::<2>().0) {
+            // SAFETY: the pair is 64 bytes.
+            *asked = unsafe { _mm512_loadu_si512(pair.as_ptr().cast()) };
+        }
     }
-    let nibble = _mm512_set1_epi8(15);
     let mut sums = [_mm512_setzero_si512(); LANES];
     for (sum, &at) in sums.iter_mut().zip(at).take(N) {
-        for (within, asked) in asked.chunks_exact(2).take(H).enumerate() {
+        for (within, asked) in asked.iter().enumerate() {
             // SAFETY: the caller promises that the head is within `lines`.
             let line = unsafe { _mm512_load_si512(lines.as_ptr().add(at as usize * H + within).cast()) };
-            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble);
-            *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(line, nibble), asked[0]);
-            *sum = _mm512_dpbusd_epi32(*sum, high, asked[1]);
+            let first = _mm512_and_si512(line, bits);
+            let second = _mm512_and_si512(_mm512_srlv_epi16(line, next), bits);
+            // The two others of the upper half, side by side.
+            let upper = _mm512_shuffle_i64x2::<0b11_10_11_10>(line, line);
+            let third = _mm512_and_si512(_mm512_srlv_epi16(upper, last), two);
+            *sum = _mm512_dpbusd_epi32(*sum, first, asked[0]);
+            *sum = _mm512_dpbusd_epi32(*sum, second, asked[1]);
+            *sum = _mm512_dpbusd_epi32(*sum, third, asked[2]);
         }
     }
     let mut out = [0; LANES];
@@ -301,6 +312,24 @@ impl Lanes for Vnni {
             }
         }
         _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn low(lines: &[Line], query: &[i8]) -> i32 {
+        let two = _mm512_set1_epi8(3);
+        let mut sum = _mm512_setzero_si512();
+        for (line, query) in lines.iter().zip(query.chunks(LOW_DIMENSION)) {
+            // SAFETY: a line is 64 bytes.
+            let mut bytes = unsafe { _mm512_load_si512(line.0.as_ptr().cast()) };
+            for query in query.as_chunks::<64>().0 {
+                // SAFETY: the chunk is 64 bytes.
+                let query = unsafe { _mm512_loadu_si512(query.as_ptr().cast()) };
+                sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(bytes, two), query);
+                bytes = _mm512_srli_epi16::<2>(bytes);
+            }
+        }
+        _mm512_reduce_add_epi32(sum)
     }
 
     #[inline]
