@@ -16,7 +16,7 @@ use crate::{Candidate, Error, Instructions, Plane, TopK};
 const TOGETHER: usize = 8;
 
 /// Standard deviations that an estimate is taken to be off at most: a walk's, and one by all bits.
-const DOUBT: [f32; 2] = [4.0, 3.5];
+const DOUBT: [f32; 2] = [4.0, 2.5];
 
 /// Documents fetched ahead of the one that is scored.
 const AHEAD: usize = 4;
