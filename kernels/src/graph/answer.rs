@@ -410,7 +410,6 @@ impl Ask<'_> {
             prefetch(self.planes[own].row_bytes(row as usize));
             for layer in (0..self.planes.len()).filter(|&layer| layer != own) {
                 let sibling = node as usize - own + layer;
-                links.fetch_heads(&[sibling as u32]);
                 links.fetch_whole(sibling);
             }
         }

@@ -22,7 +22,6 @@ mod avx2;
 mod basis;
 mod build;
 mod lanes;
-mod leaders;
 mod leaves;
 mod link;
 mod links;

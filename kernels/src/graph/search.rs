@@ -1,7 +1,6 @@
 //! Walking a graph: from the entries to the nodes whose codes promise the largest scores.
 
 use super::lanes::{LANES, Lanes};
-use super::leaders::Leaders;
 use super::links::{DEGREE, Links, Shell};
 use super::query::CodedQuery;
 
@@ -9,10 +8,8 @@ use super::query::CodedQuery;
 #[derive(Debug)]
 pub(super) struct Walker {
     pub query: CodedQuery,
-    /// Best first: the estimate's order in the upper half, then the node and whether it was left.
+    /// Best first, one a document: the estimate's order in the upper half, then the node and whether it was left.
     beam: Vec<u64>,
-    /// Where documents have several vectors: those that are kept.
-    leaders: Leaders,
     /// A bit for each node that was seen, and these nodes.
     seen: Vec<u32>,
     met: Vec<u32>,
@@ -101,7 +98,6 @@ impl Walker {
         Walker {
             query: CodedQuery::new(),
             beam: Vec::new(),
-            leaders: Leaders::default(),
             seen: Vec::new(),
             met: Vec::new(),
             trail: Vec::new(),
@@ -112,12 +108,7 @@ impl Walker {
 
     /// The best node of each document that was found, with its estimate, best first.
     pub fn found(&self) -> impl ExactSizeIterator<Item = (f32, u32)> {
-        // A walk over documents of one vector has no leaders.
-        let keys = match self.leaders.keys() {
-            [] => &self.beam,
-            leaders => leaders,
-        };
-        keys.iter().map(|&key| (score_of(key), node_of(key)))
+        self.beam.iter().map(|&key| (score_of(key), node_of(key)))
     }
 
     /// Walks `shell`. The estimates are over the shell's norm.
@@ -135,8 +126,6 @@ impl Walker {
         self.beam.clear();
         self.trail.clear();
         let nodes = links.neighbours.len() / DEGREE;
-        let documents = if links.layers > 1 { nodes / links.layers } else { 0 };
-        self.leaders.clear(documents, limits.width);
         self.forget(nodes);
         let mut waiting = Fresh {
             nodes: [0; DEGREE],
@@ -159,7 +148,7 @@ impl Walker {
             while at < self.beam.len() && self.beam[at] & LEFT != 0 {
                 at += 1;
             }
-            let bar = self.bar(links, limits);
+            let bar = self.bar(limits);
             let next = self
                 .beam
                 .get_mut(at)
@@ -194,12 +183,8 @@ impl Walker {
 
     /// The score that a node must have to be near enough.
     #[inline(always)]
-    fn bar(&self, links: &Links, limits: &Limits) -> f32 {
-        let last = if links.layers > 1 {
-            self.leaders.score(limits.rank - 1)
-        } else {
-            self.beam.get(limits.rank - 1).map(|&last| score_of(last))
-        };
+    fn bar(&self, limits: &Limits) -> f32 {
+        let last = self.beam.get(limits.rank - 1).map(|&last| score_of(last));
         let last = match last {
             // Infinitely many times no distance at all would be no number.
             Some(last) if limits.reach.is_finite() => last,
@@ -268,7 +253,7 @@ impl Walker {
             // SAFETY: the nodes exist.
             let sums = unsafe { L::heads(links.first, links.basis.head, &at, count, &self.query.head) };
             self.read[0] += count as u64;
-            let worst = self.bar(links, limits).max(self.worst(links, limits));
+            let worst = self.bar(limits).max(self.worst(limits));
             let margin = if links.basis.head_suffices {
                 0.0
             } else {
@@ -298,10 +283,7 @@ impl Walker {
 
     /// The score that a node must exceed to be kept.
     #[inline(always)]
-    fn worst(&self, links: &Links, limits: &Limits) -> f32 {
-        if links.layers > 1 {
-            return self.leaders.worst();
-        }
+    fn worst(&self, limits: &Limits) -> f32 {
         match self.beam.last() {
             Some(&last) if self.beam.len() >= limits.width => score_of(last),
             _ => f32::NEG_INFINITY,
@@ -351,22 +333,19 @@ impl Walker {
         near: usize,
     ) -> usize {
         let key = key(score, node);
-        if links.layers > 1 {
-            if score <= self.leaders.worst() {
+        if self.beam.len() >= width && self.beam.last().is_none_or(|&last| key <= last) {
+            return usize::MAX;
+        }
+        if links.layers > 1
+            && let Some(place) = self.sibling_of(node, links.layers as u32)
+        {
+            if self.beam[place] >= key {
                 return usize::MAX;
             }
-            // SAFETY: the caller promises the instructions; the node is of the graph.
-            unsafe { self.leaders.offer::<L>(score, node, links.layers as u32) };
-            // What is no better than the last document kept leads nowhere.
-            let worst = self.leaders.worst();
-            while self.beam.last().is_some_and(|&last| score_of(last) < worst) {
-                self.beam.pop();
-            }
+            self.beam.remove(place);
+        }
+        if self.beam.len() < width {
             self.beam.push(0);
-        } else if self.beam.len() < width {
-            self.beam.push(0);
-        } else if self.beam.last().is_none_or(|&last| key <= last) {
-            return usize::MAX;
         }
         // SAFETY: the caller promises the instructions.
         let place = unsafe { insert_key::<L>(&mut self.beam, key) };
@@ -374,5 +353,64 @@ impl Walker {
             links.fetch_neighbours(node);
         }
         place
+    }
+
+    /// The place of another vector of a node's document.
+    #[inline(always)]
+    fn sibling_of(&self, node: u32, layers: u32) -> Option<usize> {
+        let first = node / layers * layers;
+        let was_seen = |node: u32| self.seen[node as usize / 32] >> (node % 32) & 1 == 1;
+        let mut siblings = (first..first + layers).filter(|&sibling| sibling != node);
+        if !siblings.any(was_seen) {
+            return None;
+        }
+        self.beam
+            .iter()
+            .position(|&key| node_of(key).wrapping_sub(first) < layers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::basis::Basis;
+    use crate::graph::lanes::Portable;
+    use crate::numbers::Numbers;
+
+    #[test]
+    fn each_document_is_kept_once_by_the_best_of_its_vectors() {
+        let basis = Basis::of(&[0.0, 1.0], 1);
+        let links = Links {
+            basis: &basis,
+            layers: 3,
+            first: &[],
+            rest: &[],
+            neighbours: &[],
+        };
+        let mut walker = Walker::new();
+        let mut numbers = Numbers(5);
+        for width in [1, 2, 7, 40] {
+            walker.beam.clear();
+            walker.seen = vec![0; 3];
+            let mut best = [f32::NEG_INFINITY; 30];
+            for node in 0..90 {
+                // A bijection of the ninety, so that each is seen once.
+                let (score, node) = (numbers.below(1000) as f32, node * 7 % 90);
+                walker.seen[node as usize / 32] |= 1 << (node % 32);
+                // SAFETY: plain Rust runs everywhere; there is a bit for each of the nodes.
+                unsafe { walker.offer::<Portable>(&links, score, node, width, 0) };
+                let own = &mut best[node as usize / 3];
+                *own = own.max(score);
+                let mut expected: Vec<f32> = best.iter().copied().filter(|score| score.is_finite()).collect();
+                expected.sort_by(|a, b| b.total_cmp(a));
+                expected.truncate(width);
+                let scores: Vec<f32> = walker.found().map(|(score, _)| score).collect();
+                assert_eq!(scores, expected);
+                let mut documents: Vec<u32> = walker.found().map(|(_, node)| node / 3).collect();
+                documents.sort_unstable();
+                documents.dedup();
+                assert_eq!(documents.len(), expected.len());
+            }
+        }
     }
 }
