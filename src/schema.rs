@@ -235,7 +235,10 @@ impl Schema {
                 got: vector.len(),
             });
         }
-        if let Some((component, &value)) = vector.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        // All first, for which one it is need hardly ever be known.
+        if !vector.iter().fold(true, |all, value| all & value.is_finite())
+            && let Some((component, &value)) = vector.iter().enumerate().find(|(_, value)| !value.is_finite())
+        {
             return Err(Error::NotFinite {
                 what: what(),
                 component,

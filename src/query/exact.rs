@@ -50,14 +50,17 @@ pub(super) fn search(
     let mut rows: HashMap<(usize, u32), Hit> = HashMap::new();
     let mut answers = Vec::with_capacity(asked.count);
     for best in found {
-        let hits = best.into_iter().map(|(score, at)| {
+        let mut hits = Vec::with_capacity(best.len());
+        for (score, at) in best {
             let part = parts[at.part].part();
             if fields.is_empty() {
-                return Ok(bare(score, at.id, part.version(at.row)?));
+                hits.push(bare(score, at.id, part.version(at.row)?));
+                continue;
             }
             // Queries of a batch often find the same documents: each is read once.
             if let Some(hit) = rows.get(&(at.part, at.row)) {
-                return Ok(Hit { score, ..hit.clone() });
+                hits.push(Hit { score, ..hit.clone() });
+                continue;
             }
             let row = Row {
                 part: part.clone(),
@@ -67,9 +70,9 @@ pub(super) fn search(
             if asked.count > 1 {
                 rows.insert((at.part, at.row), hit.clone());
             }
-            Ok(hit)
-        });
-        answers.push(hits.collect::<Result<_>>()?);
+            hits.push(hit);
+        }
+        answers.push(hits);
     }
     explanation.reading = begun.elapsed();
     Ok(answers)
@@ -92,6 +95,13 @@ fn best(
     let mut best: Vec<_> = (0..asked.count)
         .map(|_| TopK::with_floor(asked.k, floor, by_id))
         .collect();
+    let is_only = collection
+        .inner
+        .parts()
+        .iter()
+        .filter(|part| part.live_rows() > 0)
+        .count()
+        == 1;
     let pool = collection.engine.pool()?;
     let live: u64 = collection.inner.parts().iter().map(LivePart::live_rows).sum();
     let chosen = collection.engine.devices.choose(
@@ -125,16 +135,33 @@ fn best(
         };
         let (found, mut explained) = searched.run()?;
         let mut rows = Vec::new();
-        for (best, candidates) in best.iter_mut().zip(found) {
+        let mut places = |candidates: &[Candidate]| -> Result<Vec<(f64, Place)>> {
             rows.clear();
             rows.extend(candidates.iter().map(|candidate| candidate.row));
-            for (candidate, id) in candidates.iter().zip(live.part().ids(&rows)?) {
+            let ids = live.part().ids(&rows)?.into_iter();
+            let place = |(candidate, id): (&Candidate, Id)| {
                 let (part, row) = (index, candidate.row);
-                best.push(candidate.score, Place { part, row, id });
+                (candidate.score, Place { part, row, id })
+            };
+            Ok(candidates.iter().zip(ids).map(place).collect())
+        };
+        let mut only = Vec::new();
+        for (best, candidates) in best.iter_mut().zip(found) {
+            let places = places(&candidates)?;
+            if is_only {
+                // Its order is that of the answer.
+                only.push(places);
+                continue;
+            }
+            for (score, place) in places {
+                best.push(score, place);
             }
         }
         explained.time = begun.elapsed();
         explanation.parts.push(explained);
+        if is_only {
+            return Ok(only);
+        }
     }
     Ok(best.into_iter().map(TopK::into_sorted).collect())
 }

@@ -17,7 +17,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::frame::FileKind;
+use super::frame::{FileKind, u64_at};
 use super::mapped::{MappedFile, Section};
 use super::payload::{self, PayloadCursor, Payloads};
 use crate::error::Result;
@@ -87,9 +87,9 @@ impl Documents {
     }
 
     fn id_place(&self, row: u32) -> Result<Range<u64>> {
-        let start = self.file.read_u64(&self.id_offsets, row.into())?;
-        let end = self.file.read_u64(&self.id_offsets, u64::from(row) + 1)?;
-        Ok(start..end)
+        let from = u64::from(row) * 8;
+        let both = self.file.read(&self.id_offsets, from..from + 16)?;
+        Ok(u64_at(both, 0)..u64_at(both, 8))
     }
 
     pub(super) fn id(&self, row: u32) -> Result<Id> {
@@ -99,12 +99,16 @@ impl Documents {
     /// Several ids: first where all of them are, then all of them, so that a processor waits for memory twice and not
     /// twice for each.
     pub(super) fn ids(&self, rows: &[u32]) -> Result<Vec<Id>> {
-        let places: Vec<Range<u64>> = rows
-            .iter()
-            .map(|&row| self.id_place(row))
-            .collect::<Result<_>>()?;
-        let id = |(&row, place)| self.as_id(row, self.file.read(&self.id_bytes, place)?);
-        rows.iter().zip(places).map(id).collect()
+        // Not collected as results, which does not know how many come.
+        let mut places = Vec::with_capacity(rows.len());
+        for &row in rows {
+            places.push(self.id_place(row)?);
+        }
+        let mut ids = Vec::with_capacity(rows.len());
+        for (&row, place) in rows.iter().zip(places) {
+            ids.push(self.as_id(row, self.file.read(&self.id_bytes, place)?)?);
+        }
+        Ok(ids)
     }
 
     fn as_id(&self, row: u32, bytes: &[u8]) -> Result<Id> {
