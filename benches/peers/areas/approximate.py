@@ -1,5 +1,6 @@
 """Area `approximate`: recall@10 against queries per CPU-second, beside the libraries of the field."""
 
+import json
 import shutil
 import statistics
 import sys
@@ -12,6 +13,8 @@ import vectors
 from measuring import Side, disk, figure
 
 RIVALS = surroundings.PEERS / "rivals" / "approximate.py"
+FILTERED = surroundings.PEERS / "rivals" / "approximate_filtered.py"
+FILTERED_RIVALS = ["qdrant-edge", "lancedb"]
 RECALLS = [0.90, 0.95, 0.99]
 ROUNDS = 3
 
@@ -28,7 +31,7 @@ def measure(quick: bool) -> dict:
             single = [rate_at(bench.ours.ask("single"), 0.95) for _ in range(ROUNDS)]
             figures["approximate.100k_single_per_cpu_s"] = figure(single, "queries per CPU-second, one a call, at recall 0.95")
             figures |= norms(program, folder, effort_at(bench.curve, 0.95))
-            figures |= bench.filters() | bench.latency() | bench.churn()
+            figures |= bench.filters(folder) | bench.latency() | bench.churn()
         if not quick:
             with Bench("1m", "real_1m", program, folder, ["symphonyqg", "symphonyqg8"]) as bench:
                 figures |= bench.speed(ROUNDS) | bench.size() | bench.target()
@@ -44,6 +47,7 @@ class Bench:
         self.name, self.rivals = name, rivals
         self.database = folder / f"{name}.stratal"
         path, queries, truth = vectors.path(data), vectors.path("queries_1k"), folder / f"{name}.truth.npy"
+        self.data = [path, queries]
         numpy.save(truth, best_rows(numpy.load(path, mmap_mode="r"), numpy.load(queries)))
         surroundings.say(f"  {name}: building {', '.join(rivals)}")
         self.theirs = Side("rivals", [sys.executable, RIVALS, path, queries, truth, *rivals])
@@ -104,9 +108,9 @@ class Bench:
         key = f"approximate.{self.name}_target95_recall"
         return {key: {**figure([reached["0.95"]], "recall@10 at recall_target(0.95)"), "targets": reached}}
 
-    def filters(self) -> dict:
+    def filters(self, folder: Path) -> dict:
         rows = self.ours.ask("filters")
-        return {
+        figures = {
             "approximate.filter_recall_min": {
                 **figure([min(row["recall"] for row in rows)], "recall@10, the least of all filters"), "filters": rows,
             },
@@ -115,6 +119,23 @@ class Bench:
                 "times the queries per CPU-second of an exact search of what passes, the least of all filters",
             ),
         }
+        asked = json.dumps([parsed(row["filter"]) for row in rows])
+        for name in FILTERED_RIVALS:
+            place = folder / f"filtered-{name}"
+            place.mkdir()
+            surroundings.say(f"  {self.name}: {name} under filters")
+            theirs = Side(name, [sys.executable, FILTERED, name, place, *self.data])
+            told = theirs.ask(asked)
+            theirs.close()
+            shutil.rmtree(place)
+            for row, rival in zip(rows, told):
+                row[name] = rival
+            key = f"approximate.filter_vs_{name.replace('-', '_')}_min"
+            figures[key] = figure(
+                [min(row["per_cpu_s"] / rival["per_cpu_s"] for row, rival in zip(rows, told))],
+                "times the rival's queries per CPU-second at a recall of 0.95 or its best, the least of all filters",
+            )
+        return figures
 
     def latency(self) -> dict:
         told = self.ours.ask("latency")
@@ -132,6 +153,13 @@ class Bench:
                 **figure([told["recall"]], "recall@10 with a fifth of the documents changed"), "queries_per_cpu_s": told["per_cpu_s"],
             }
         }
+
+
+def parsed(text: str) -> list:
+    """A filter of one comparison as [field, least, below]."""
+    field, sign, number = text.split()
+    value = int(number)
+    return [field, *{"<": (0, value), "=": (value, value + 1), ">": (value + 1, 1 << 40)}[sign]]
 
 
 def norms(program: Path, folder: Path, effort: int) -> dict:

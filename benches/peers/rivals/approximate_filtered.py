@@ -1,8 +1,8 @@
 """Rivals' approximate search under filters: `approximate_filtered.py RIVAL FOLDER vectors.npy queries.npy`.
 
 Fills the rival from the vectors [n, D], with the fields that programs/src/bin/approximate.rs gives its documents, and
-builds its indexes in FOLDER. Writes a line, and answers each line, a list of filters [field, below, above] (`below <=
-field < above`) in JSON, with a list of {"setting", "recall", "per_cpu_s"}: the first setting that finds nineteen in twenty
+builds its indexes in FOLDER. Writes a line, and answers each line, a list of filters [field, least, below] (`least <=
+field < below`) in JSON, with a list of {"setting", "recall", "per_cpu_s"}: the first setting that finds nineteen in twenty
 of what an exact search of the documents that pass finds, or the last one tried. One query a call, all on one core.
 """
 
@@ -46,10 +46,10 @@ class LanceDb:
             self.table.create_scalar_index(name, index_type="BTREE")
         self.table.create_index(metric="dot", index_type="IVF_HNSW_SQ", num_partitions=1)
 
-    def ask(self, query, name, below, above, setting):
+    def ask(self, query, name, least, below, setting):
         ef, refine = setting
         search = self.table.search(query).distance_type("dot").nprobes(1).ef(ef).refine_factor(refine)
-        search = search.where(f"{name} >= {below} AND {name} < {above}", prefilter=True)
+        search = search.where(f"{name} >= {least} AND {name} < {below}", prefilter=True)
         return search.limit(K).select(["id", "_distance"]).to_arrow()["id"].to_pylist()
 
 
@@ -79,23 +79,23 @@ class QdrantEdge:
         self.shard.optimize()
         self.shard.flush()
 
-    def ask(self, query, name, below, above, setting):
+    def ask(self, query, name, least, below, setting):
         edge = self.edge
-        field = edge.FieldCondition(key=name, range=edge.RangeFloat(gte=float(below), lt=float(above)))
+        field = edge.FieldCondition(key=name, range=edge.RangeFloat(gte=float(least), lt=float(below)))
         nearest = edge.Query.Nearest(query.tolist(), using="v")
         params = edge.SearchParams(hnsw_ef=setting)
         request = edge.SearchRequest(query=nearest, limit=K, filter=edge.Filter(must=[field]), params=params)
         return [point.id for point in self.shard.search(request)]
 
 
-def answer(name, below, above):
-    passing = numpy.flatnonzero((fields[name] >= below) & (fields[name] < above))
+def answer(name, least, below):
+    passing = numpy.flatnonzero((fields[name] >= least) & (fields[name] < below))
     scores = queries @ vectors[passing].T
     truth = passing[numpy.argsort(-scores, axis=1, kind="stable")[:, :K]]
     told = {}
     for setting in rival.settings:
         begun = time.process_time()
-        found = [rival.ask(query, name, below, above, setting) for query in queries]
+        found = [rival.ask(query, name, least, below, setting) for query in queries]
         rate = len(queries) / (time.process_time() - begun)
         met = sum(len(set(map(int, a)) & set(map(int, b))) for a, b in zip(found, truth))
         told = {"setting": setting, "recall": met / truth.size, "per_cpu_s": rate}

@@ -15,9 +15,6 @@ use crate::{Candidate, Error, Instructions, Plane, TopK};
 /// Queries that are turned together.
 const TOGETHER: usize = 8;
 
-/// Standard deviations that an estimate is taken to be off at most: a walk's, and one by all bits.
-const DOUBT: [f32; 2] = [4.0, 2.5];
-
 /// Documents fetched ahead of the one that is scored.
 const AHEAD: usize = 4;
 
@@ -274,9 +271,9 @@ unsafe fn answer<L: Lanes>(
         let doubt = if pays {
             // SAFETY: as above.
             unsafe { walk.refine::<L>(links) };
-            DOUBT[1] * walk.walker.query.errors[1]
+            options.doubts()[1] * walk.walker.query.errors[1]
         } else {
-            DOUBT[0] * walk.walker.query.errors[0]
+            options.doubts()[0] * walk.walker.query.errors[0]
         };
         // SAFETY: as above.
         unsafe { walk.score::<L, _>(ask, links, query, per_score, doubt, &mut best) };
@@ -299,7 +296,7 @@ impl Walk {
         // Those that the high halves leave: the k-th estimate, with doubt.
         let last = self.nodes.get(ask.options.k - 1);
         let last = last.map_or(f32::NEG_INFINITY, |&(estimate, _)| estimate);
-        let bar = last.max(floor) - DOUBT[0] * self.walker.query.errors[0];
+        let bar = last.max(floor) - ask.options.doubts()[0] * self.walker.query.errors[0];
         let left = self.nodes.partition_point(|&(estimate, _)| estimate >= bar);
         self.nodes.truncate(left);
         for &(_, node) in &self.nodes {

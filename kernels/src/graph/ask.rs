@@ -37,6 +37,12 @@ impl<'a> GraphSearch<'a> {
         1.0 + 0.01 * (self.width as f32).sqrt()
     }
 
+    /// Standard deviations that an estimate is taken to be off at most: a walk's, and one by all bits. A narrow walk misses
+    /// so much that to doubt less loses nothing.
+    pub(super) fn doubts(&self) -> [f32; 2] {
+        [2.5 + 0.12 * (self.width as f32).sqrt(), 2.5]
+    }
+
     /// Only rows that score at least `floor`.
     pub fn floor(mut self, floor: f64) -> Self {
         self.floor = floor;
