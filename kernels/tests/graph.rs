@@ -72,7 +72,14 @@ fn paths() -> impl Iterator<Item = Instructions> {
 
 #[test]
 fn threads_and_instructions_change_nothing() {
-    for (dimension, rows) in [(1, 40), (20, 900), (130, 700), (300, 500)] {
+    for (dimension, rows) in [
+        (1, 40),
+        (20, 900),
+        (130, 700),
+        (300, 500),
+        (600, 400),
+        (1100, 300),
+    ] {
         let values = Numbers(1).vectors(2 * rows * dimension);
         let (a, b) = values.split_at(rows * dimension);
         let planes = [

@@ -27,7 +27,7 @@ def measure(quick: bool) -> dict:
     figures = {}
     with disk() as folder:
         with Bench("100k", "real_100k", program, folder, ["symphonyqg", "symphonyqg8", "hnswlib", "faiss-hnsw-sq8"]) as bench:
-            figures |= bench.speed(1 if quick else ROUNDS) | bench.size() | bench.target()
+            figures |= bench.speed(ROUNDS) | bench.size() | bench.target()
             single = [rate_at(bench.ours.ask("single"), 0.95) for _ in range(ROUNDS)]
             figures["approximate.100k_single_per_cpu_s"] = figure(single, "queries per CPU-second, one a call, at recall 0.95")
             figures |= norms(program, folder, effort_at(bench.curve, 0.95))

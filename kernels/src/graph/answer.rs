@@ -204,11 +204,8 @@ fn set_units(queries: &[f32], dimension: usize, units: &mut Vec<f32>, lengths: &
     for query in queries.chunks_exact(dimension) {
         let largest = largest(query);
         // By two steps, so that neither very long nor very short queries leave the range.
-        let scale = if largest > 0.0 {
-            1.0 / largest.max(f32::MIN_POSITIVE)
-        } else {
-            0.0
-        };
+        let largest = largest.max(f32::MIN_POSITIVE);
+        let scale = 1.0 / largest;
         let from = units.len();
         units.extend(query.iter().map(|value| value * scale));
         let unit = &mut units[from..];
@@ -238,7 +235,7 @@ unsafe fn answer<L: Lanes>(
     // As many more as are not alive.
     let more = |count: usize| match options.live {
         None => count,
-        Some((_, live)) => count.saturating_mul(ask.rows) / live.clamp(1, ask.rows),
+        Some((_, live)) => count.saturating_mul(ask.rows) / live.clamp(1, ask.rows.max(1)),
     };
     if let Some((_, 0)) = options.live {
         return answer;
@@ -267,7 +264,7 @@ unsafe fn answer<L: Lanes>(
         answer.kept += walk.walker.found().len();
         answer.live += walk.gather(ask, (best.floor() / per_score) as f32);
         // A finer estimate costs a quarter of a score.
-        let pays = walk.nodes.len() > options.k + options.k / 3;
+        let pays = walk.nodes.len() > options.k.saturating_add(options.k / 3);
         let doubt = if pays {
             // SAFETY: as above.
             unsafe { walk.refine::<L>(links) };
@@ -293,7 +290,7 @@ impl Walk {
         };
         self.nodes.extend(self.walker.found().filter(is_wanted));
         let wanted = self.nodes.len();
-        // Those that the high halves leave: the k-th estimate, with doubt.
+        // Those that the walk's estimates leave: the k-th one, with doubt.
         let last = self.nodes.get(ask.options.k - 1);
         let last = last.map_or(f32::NEG_INFINITY, |&(estimate, _)| estimate);
         let bar = last.max(floor) - ask.options.doubts()[0] * self.walker.query.errors[0];

@@ -36,7 +36,7 @@ unsafe fn line(line: &Line, query: *const i8) -> __m256i {
 }
 
 /// For each mask of eight, the places of its bits, and any behind them.
-const FRONT: [[u8; 8]; 256] = {
+static FRONT: [[u8; 8]; 256] = {
     let mut all = [[0; 8]; 256];
     let mut mask = 0;
     while mask < 256 {

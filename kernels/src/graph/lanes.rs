@@ -83,7 +83,7 @@ pub(super) trait Lanes {
     /// The same of lines of low bits; the last one may have fewer components than 256, a multiple of 64.
     ///
     /// # Safety
-    /// The processor must have the instructions, and `query` hold more than 256 components for each line but the last.
+    /// The processor must have the instructions, and `query` hold 256 components for each line but the last.
     unsafe fn low(lines: &[Line], query: &[i8]) -> i32;
 
     /// `Σ aᵢ bᵢ` of two rows of a multiple of 64 components; `sum` is `Σ bᵢ`.

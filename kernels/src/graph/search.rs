@@ -131,7 +131,10 @@ impl Walker {
             nodes: [0; DEGREE],
             count: 0,
         };
-        let end = shell.first + shell.entries;
+        // A document is left by one of its vectors, so edges alone need not lead to all.
+        let reaches_all = limits.width.saturating_mul(links.layers) >= shell.count as usize;
+        let entries = if reaches_all { shell.count } else { shell.entries };
+        let end = shell.first + entries;
         for from in (shell.first..end).step_by(DEGREE) {
             waiting.count = (end - from).min(DEGREE as u32) as usize;
             for (to, node) in waiting.nodes.iter_mut().zip(from..end) {
@@ -336,19 +339,23 @@ impl Walker {
         if self.beam.len() >= width && self.beam.last().is_none_or(|&last| key <= last) {
             return usize::MAX;
         }
-        if links.layers > 1
-            && let Some(place) = self.sibling_of(node, links.layers as u32)
-        {
-            if self.beam[place] >= key {
-                return usize::MAX;
+        let sibling = match links.layers {
+            1 => None,
+            layers => self.sibling_of(node, layers as u32),
+        };
+        let end = match sibling {
+            Some(place) if self.beam[place] >= key => return usize::MAX,
+            // It falls out.
+            Some(place) => place + 1,
+            None => {
+                if self.beam.len() < width {
+                    self.beam.push(0);
+                }
+                self.beam.len()
             }
-            self.beam.remove(place);
-        }
-        if self.beam.len() < width {
-            self.beam.push(0);
-        }
+        };
         // SAFETY: the caller promises the instructions.
-        let place = unsafe { insert_key::<L>(&mut self.beam, key) };
+        let place = unsafe { insert_key::<L>(&mut self.beam[..end], key) };
         if place <= near.saturating_add(SOON) {
             links.fetch_neighbours(node);
         }
