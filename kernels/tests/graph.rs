@@ -281,9 +281,59 @@ fn documents_of_several_vectors_are_found_by_the_best_and_once() {
     );
 }
 
+/// Vectors of each layer about a direction of its own, so that hardly an edge leads from one to another.
+#[test]
+fn layers_that_lie_apart_are_searched_each() {
+    let (dimension, rows, layers) = (24, 3000, 3);
+    let values: Vec<Vec<f32>> = (0..layers)
+        .map(|layer| {
+            let mut values = Numbers(30 + layer as u64).vectors(rows * dimension);
+            for vector in values.chunks_exact_mut(dimension) {
+                vector[layer] += 8.0;
+                let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+                vector.iter_mut().for_each(|value| *value /= length);
+            }
+            values
+        })
+        .collect();
+    let planes: Vec<Plane> = values
+        .iter()
+        .map(|values| Plane::from_f32(values, dimension).unwrap())
+        .collect();
+    let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
+    let sections = bytes.sections();
+    let graph = Graph::open(&sections).unwrap();
+    let mut walk = Walk::new();
+    let mut met = 0;
+    for query in Numbers(33).vectors(40 * dimension).chunks_exact(dimension) {
+        // As near to each of the directions as to the others.
+        let mut query = query.to_vec();
+        query[..layers].fill(0.5);
+        let truth = max_inner_product(&query, dimension, &planes, &Options::new(rows)).unwrap();
+        let mut ask = |k: usize, width: usize| {
+            let search = GraphSearch::new(k, width);
+            graph
+                .search(&sections, &planes, &query, &search, &mut walk)
+                .unwrap()
+        };
+        assert_eq!(ask(rows, rows), truth[0]);
+        let found = ask(10, 60);
+        met += found
+            .iter()
+            .filter(|found| truth[0][..10].contains(found))
+            .count();
+    }
+    assert!(met >= 360, "{met} of 400");
+}
+
 #[test]
 fn damaged_bytes_are_refused_or_harmless() {
-    let (dimension, rows) = (40, 700);
+    harms_nothing(40, 700, 1200);
+    // Heads of two lines, which do not suffice.
+    harms_nothing(600, 300, 400);
+}
+
+fn harms_nothing(dimension: usize, rows: usize, rounds: usize) {
     let mut values = Numbers(5).vectors(rows * dimension);
     values.copy_within(0..dimension, 9 * dimension);
     let planes = [Plane::from_f32(&values, dimension).unwrap()];
@@ -293,7 +343,7 @@ fn damaged_bytes_are_refused_or_harmless() {
     let two = built(&both, &GraphOptions::new());
     let mut numbers = Numbers(6);
     let mut walk = Walk::new();
-    for round in 0..1200 {
+    for round in 0..rounds {
         let (sound, planes) = if round % 2 == 0 {
             (&one, &both[..1])
         } else {

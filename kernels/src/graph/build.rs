@@ -169,6 +169,7 @@ unsafe fn refine<L: Lanes>(
         basis,
         // Each for itself: siblings are no better known than others.
         layers: 1,
+        is_apart: false,
         first: &points.first,
         rest: &points.rest,
         neighbours: edges,
@@ -308,6 +309,7 @@ fn numbered(
     twins.sort_unstable();
     BuiltGraph {
         layers,
+        is_apart: link::is_apart(&neighbours, layers),
         basis,
         doubt: points.doubt,
         shells,

@@ -17,8 +17,24 @@ pub(super) type Edges = Vec<u32>;
 /// squared distances, so this is the square of what Vamana calls α.
 const ALPHA: f32 = 1.1;
 
+/// Layers that lie among each other have most of their edges across.
+const APART: usize = 8;
+
 /// Edges back that are weighed for a point at most.
 const BACK: usize = 96;
+
+/// Whether hardly an edge, less than one in [`APART`], leads from a vector of one layer to one of another.
+pub(super) fn is_apart(edges: &[u32], layers: usize) -> bool {
+    let nodes = edges.chunks_exact(DEGREE).enumerate();
+    let (mut across, mut all) = (0, 0);
+    for (node, own) in nodes {
+        for &to in own.iter().filter(|&&to| to != NONE) {
+            all += 1;
+            across += usize::from(to as usize % layers != node % layers);
+        }
+    }
+    layers > 1 && across * APART < all
+}
 
 /// Chooses neighbours among sorted candidates ([`entry`]s): a candidate is left out if one
 /// chosen before is nearer to it. Places that stay free go to the nearest that

@@ -27,6 +27,8 @@ pub(super) struct Links<'a> {
     pub basis: &'a Basis,
     /// Nodes of a document, which follow one another.
     pub layers: usize,
+    /// Whether layers lie apart, with hardly an edge from one to another.
+    pub is_apart: bool,
     /// `[nodes, head]` the lines that a walk reads.
     pub first: &'a [Line],
     /// `[nodes, lines + ⌈lines / 2⌉]` the high halves, and the low bits.

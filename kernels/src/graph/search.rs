@@ -10,6 +10,8 @@ pub(super) struct Walker {
     pub query: CodedQuery,
     /// Best first, one a document: the estimate's order in the upper half, then the node and whether it was left.
     beam: Vec<u64>,
+    /// Where layers lie apart: what was found in each.
+    found_apart: Vec<u64>,
     /// A bit for each node that was seen, and these nodes.
     seen: Vec<u32>,
     met: Vec<u32>,
@@ -40,7 +42,20 @@ impl Limits {
             reach: f32::INFINITY,
         }
     }
+
+    /// For a walk in one of several layers, that finds where to go on from.
+    fn narrow(&self, layers: usize) -> Limits {
+        let width = (self.width / layers).max(ALONE);
+        Limits {
+            width,
+            rank: self.rank.min(width),
+            reach: self.reach,
+        }
+    }
 }
+
+/// Documents that a walk in one layer keeps at least.
+const ALONE: usize = 8;
 
 /// Nodes that are being fetched.
 #[derive(Clone, Copy)]
@@ -98,6 +113,7 @@ impl Walker {
         Walker {
             query: CodedQuery::new(),
             beam: Vec::new(),
+            found_apart: Vec::new(),
             seen: Vec::new(),
             met: Vec::new(),
             trail: Vec::new(),
@@ -127,25 +143,82 @@ impl Walker {
         self.trail.clear();
         let nodes = links.neighbours.len() / DEGREE;
         self.forget(nodes);
+        // A document is left by one of its vectors, so edges alone need not lead to all.
+        let reaches_all = limits.width.saturating_mul(links.layers) >= shell.count as usize;
+        let entries = if reaches_all { shell.count } else { shell.entries };
+        let entries = shell.first..shell.first + entries;
+        let layers = links.layers as u32;
+        // Where layers lie apart what is near in one leads to no other: first a narrow walk in each, then on from all.
+        let apart = if links.is_apart && !reaches_all { layers } else { 0 };
+        for layer in 0..=apart {
+            let is_all = layer == apart;
+            let limits = if is_all {
+                *limits
+            } else {
+                limits.narrow(links.layers)
+            };
+            if !is_all || apart == 0 {
+                let own = entries.clone().filter(|node| is_all || node % layers == layer);
+                // SAFETY: entries are nodes of the graph.
+                unsafe { self.begin::<L>(links, own, &limits) };
+            } else {
+                self.gather_apart(layers, limits.width);
+            }
+            // SAFETY: as the caller promises.
+            unsafe { self.go_on::<L>(links, &limits) };
+            if !is_all {
+                self.found_apart.append(&mut self.beam);
+            }
+        }
+    }
+
+    /// Offers nodes at which a walk begins.
+    ///
+    /// # Safety
+    /// As [`Walker::walk`]; the nodes must exist.
+    #[inline(always)]
+    unsafe fn begin<L: Lanes>(&mut self, links: &Links, entries: impl Iterator<Item = u32>, limits: &Limits) {
+        let mut entries = entries.peekable();
+        while entries.peek().is_some() {
+            let mut some = Fresh {
+                nodes: [0; DEGREE],
+                count: 0,
+            };
+            for (to, node) in some.nodes.iter_mut().zip(entries.by_ref()) {
+                *to = node;
+                some.count += 1;
+                self.seen[node as usize / 32] |= 1 << (node % 32);
+                self.met.push(node);
+            }
+            // SAFETY: as the caller promises.
+            unsafe { self.enter::<L>(links, &some, limits, 0) };
+        }
+    }
+
+    /// Puts what was found in each layer into the beam, the best of each document.
+    fn gather_apart(&mut self, layers: u32, width: usize) {
+        let mut found = std::mem::take(&mut self.found_apart);
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        for &key in &found {
+            let is_known = self.sibling_of(node_of(key), layers).is_some();
+            if self.beam.len() < width && !is_known {
+                self.beam.push(key);
+            }
+        }
+        found.clear();
+        self.found_apart = found;
+    }
+
+    /// Leaves nodes of the beam until nothing near enough is left.
+    ///
+    /// # Safety
+    /// As [`Walker::walk`].
+    #[inline(always)]
+    unsafe fn go_on<L: Lanes>(&mut self, links: &Links, limits: &Limits) {
         let mut waiting = Fresh {
             nodes: [0; DEGREE],
             count: 0,
         };
-        // A document is left by one of its vectors, so edges alone need not lead to all.
-        let reaches_all = limits.width.saturating_mul(links.layers) >= shell.count as usize;
-        let entries = if reaches_all { shell.count } else { shell.entries };
-        let end = shell.first + entries;
-        for from in (shell.first..end).step_by(DEGREE) {
-            waiting.count = (end - from).min(DEGREE as u32) as usize;
-            for (to, node) in waiting.nodes.iter_mut().zip(from..end) {
-                *to = node;
-                self.seen[node as usize / 32] |= 1 << (node % 32);
-                self.met.push(node);
-            }
-            // SAFETY: entries are nodes of the graph.
-            unsafe { self.enter::<L>(links, &waiting, limits, 0) };
-        }
-        waiting.count = 0;
         let mut at = 0;
         loop {
             while at < self.beam.len() && self.beam[at] & LEFT != 0 {
@@ -390,6 +463,7 @@ mod tests {
         let links = Links {
             basis: &basis,
             layers: 3,
+            is_apart: false,
             first: &[],
             rest: &[],
             neighbours: &[],

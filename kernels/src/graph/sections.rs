@@ -12,7 +12,7 @@ use crate::{Error, Instructions, MAX_DIMENSION, Plane};
 /// 128⌉` those of the high halves of a code, `c = ⌈b / 2⌉` those of its low bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GraphSection {
-    /// u32: `m`, `D`, `h`, shells; f32: of several layers how far a vector is from what its code stands for at most, over
+    /// u32: `m`, `D`, `h`, 1 where layers lie apart, shells; f32: of several layers how far a vector is from what its code stands for at most, over
     /// its shell's norm, and how long a code is at most, in steps; then for each shell u32 first node, nodes, entries
     /// (its first nodes), and f32 the norm that none of its vectors exceeds.
     Head,
@@ -108,6 +108,7 @@ impl<'a> GraphOptions<'a> {
 #[derive(Debug, Clone)]
 pub struct BuiltGraph {
     pub(super) layers: usize,
+    pub(super) is_apart: bool,
     pub(super) basis: Basis,
     pub(super) doubt: Doubt,
     pub(super) shells: Vec<Shell>,
@@ -189,6 +190,7 @@ impl BuiltGraph {
             self.layers,
             self.basis.dimension,
             self.basis.head,
+            usize::from(self.is_apart),
             self.shells.len(),
         ] {
             head.extend((number as u32).to_le_bytes());
@@ -223,6 +225,7 @@ unsafe fn build_avx2(planes: &[Plane], options: &GraphOptions) -> Result<BuiltGr
 #[derive(Debug, Clone)]
 pub struct Graph {
     pub(super) layers: usize,
+    is_apart: bool,
     pub(super) documents: usize,
     pub(super) basis: Basis,
     pub(super) doubt: Doubt,
@@ -231,7 +234,7 @@ pub struct Graph {
 }
 
 /// Bytes of the head before its shells.
-const HEAD_BYTES: usize = 24;
+const HEAD_BYTES: usize = 28;
 
 /// A section that is not as it must be.
 fn wrong(section: GraphSection, what: &'static str) -> Error {
@@ -271,7 +274,7 @@ impl Graph {
                 .ok_or(wrong(GraphSection::Head, "is cut short"))
                 .map(|n| n as usize)
         };
-        let (layers, dimension, lines, count) = (next()?, next()?, next()?, next()?);
+        let (layers, dimension, lines, apart, count) = (next()?, next()?, next()?, next()?, next()?);
         let doubt = Doubt {
             distance: f32::from_bits(next()? as u32),
             steps: f32::from_bits(next()? as u32),
@@ -365,6 +368,7 @@ impl Graph {
         );
         let graph = Graph {
             layers,
+            is_apart: apart != 0,
             documents,
             basis,
             doubt,
@@ -412,6 +416,7 @@ impl Graph {
         Ok(Links {
             basis: &self.basis,
             layers: self.layers,
+            is_apart: self.is_apart,
             first,
             rest,
             neighbours,
