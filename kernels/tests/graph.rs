@@ -66,6 +66,13 @@ fn built(planes: &[Plane], options: &GraphOptions) -> Vec<Vec<u8>> {
         .collect()
 }
 
+fn normalise(values: &mut [f32], dimension: usize) {
+    for vector in values.chunks_exact_mut(dimension) {
+        let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+        vector.iter_mut().for_each(|value| *value /= length);
+    }
+}
+
 fn paths() -> impl Iterator<Item = Instructions> {
     Instructions::ALL.into_iter().filter(|path| path.is_available())
 }
@@ -229,10 +236,7 @@ fn documents_of_several_vectors_are_found_by_the_best_and_once() {
             .map(|layer| {
                 let noise = Numbers(20 + layer).vectors(rows * dimension);
                 let mut values: Vec<f32> = base.iter().zip(noise).map(|(b, n)| b + apart * n).collect();
-                for vector in values.chunks_exact_mut(dimension) {
-                    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-                    vector.iter_mut().for_each(|value| *value /= length);
-                }
+                normalise(&mut values, dimension);
                 values
             })
             .collect();
@@ -288,11 +292,9 @@ fn layers_that_lie_apart_are_searched_each() {
     let values: Vec<Vec<f32>> = (0..layers)
         .map(|layer| {
             let mut values = Numbers(30 + layer as u64).vectors(rows * dimension);
-            for vector in values.chunks_exact_mut(dimension) {
-                vector[layer] += 8.0;
-                let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-                vector.iter_mut().for_each(|value| *value /= length);
-            }
+            let own = values.iter_mut().skip(layer).step_by(dimension);
+            own.for_each(|value| *value += 8.0);
+            normalise(&mut values, dimension);
             values
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{HEAD, LANES, LOW_DIMENSION, Lanes, Line};
+use super::lanes::{HEAD, LANES, LOW_DIMENSION, Lanes, Line, mark};
 use super::links::DEGREE;
 use super::query::Head;
 
@@ -239,9 +239,7 @@ impl Lanes for Avx2 {
                 fresh += mask.count_ones() as usize;
             }
         }
-        for &node in &out[..fresh.min(DEGREE)] {
-            seen[node as usize / 32] |= 1 << (node % 32);
-        }
+        mark(&out[..fresh.min(DEGREE)], seen);
         fresh
     }
 

@@ -100,6 +100,14 @@ pub(super) trait Lanes {
     unsafe fn products(rows: &[i8], width: usize, blocks: &[i8], sums: &[i32], out: &mut [i32]);
 }
 
+/// Gives each of these nodes its bit.
+#[inline(always)]
+pub(super) fn mark(nodes: &[u32], seen: &mut [u32]) {
+    for &node in nodes {
+        seen[node as usize / 32] |= 1 << (node % 32);
+    }
+}
+
 /// Puts rows of `width` (a multiple of 4) into blocks of sixteen columns; returns blocks and sums.
 pub(super) fn interleave<'a>(
     rows: impl ExactSizeIterator<Item = &'a [i8]>,

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, LOW_DIMENSION, Lanes, Line};
+use super::lanes::{LANES, LOW_DIMENSION, Lanes, Line, mark};
 use super::links::DEGREE;
 use super::query::Head;
 
@@ -281,9 +281,7 @@ impl Lanes for Vnni {
                 fresh += unseen.count_ones() as usize;
             }
         }
-        for &node in &out[..fresh.min(DEGREE)] {
-            seen[node as usize / 32] |= 1 << (node % 32);
-        }
+        mark(&out[..fresh.min(DEGREE)], seen);
         fresh
     }
 
