@@ -18,6 +18,7 @@ mod scorer;
 
 use coded::Coded;
 pub use counters::Counters;
+pub(crate) use counters::Tally;
 use floors::Floors;
 use panels::Panels;
 use scan::Scan;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSlice;
-use stratal_kernels::{Candidate, GraphAnswer, GraphSearch, Plane};
+use stratal_kernels::{Candidate, Counters, GraphAnswer, GraphSearch, Plane};
 use stratal_storage::{LivePart, Part};
 
 use super::THIN;
@@ -50,6 +50,8 @@ pub(super) struct Ask<'a> {
     pub ties: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
     /// A bit for each row that counts; `None` if all do.
     pub mask: Option<&'a [u64]>,
+    /// Where walks tell what they did.
+    pub counters: &'a Counters,
 }
 
 /// An exact scan of a part, for queries `[q, D]` with a floor each.
@@ -128,7 +130,9 @@ fn walks(ask: &Ask, live: &LivePart, effort: Effort) -> Result<Option<Vec<Option
             return Ok(None);
         }
     };
-    let mut search = GraphSearch::new(ask.k, width).order(ask.ties);
+    let mut search = GraphSearch::new(ask.k, width)
+        .order(ask.ties)
+        .counters(ask.counters);
     if let Some(mask) = ask.mask {
         search = search.live(mask, passing as usize);
     }

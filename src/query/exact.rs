@@ -226,6 +226,7 @@ impl Searched<'_> {
                     floors: self.floors,
                     ties: &ties,
                     mask: self.mask,
+                    counters: &counters,
                 };
                 approximate::part(&ask, live, effort, &scan)?
             }

@@ -40,9 +40,9 @@ pub struct PartExplanation {
     /// How it was searched.
     pub path: SearchPath,
     /// Pairs looked at through the high halves of scan codes; blocks of documents whose norms are too small for
-    /// any query are not among them.
+    /// any query are not among them. Where a graph was walked, pairs of a query and a vector compared by the graph's codes.
     pub scanned: u64,
-    /// Pairs that these left, whose low halves were read.
+    /// Pairs that these left, of whose codes more was read.
     pub left_by_high: u64,
     /// Pairs multiplied in f32.
     pub multiplied: u64,
@@ -109,6 +109,13 @@ impl fmt::Display for Explanation {
                 write!(
                     f,
                     "{} scanned, {} left by the high halves, ",
+                    part.scanned, part.left_by_high
+                )?;
+            }
+            if part.path == SearchPath::Graph {
+                write!(
+                    f,
+                    "{} compared by codes, {} by whole ones, ",
                     part.scanned, part.left_by_high
                 )?;
             }

@@ -297,6 +297,12 @@ fn explanations_say_which_parts_were_walked_and_which_were_scanned() {
         "{text}"
     );
     assert_eq!(found, search().effort(40).run().unwrap());
+    // A walk compares a part of the documents, scores few of them, and reads at least a line of memory for each.
+    let (_, explanation) = search().effort(40).explain().unwrap();
+    let walked = &explanation.parts[0];
+    assert!((100..9000).contains(&walked.scanned), "{walked:?}");
+    assert!((10..100).contains(&walked.scored), "{walked:?}");
+    assert!(walked.bytes_read >= 64 * walked.scanned, "{walked:?}");
     // All is compared with where that is asked for, and where few are left.
     for scanned in [
         search(),

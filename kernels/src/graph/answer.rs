@@ -10,6 +10,7 @@ use super::search::{Limits, Walker};
 use super::sections::{Graph, GraphSection};
 use crate::directions::{dot, largest};
 use crate::dispatch::{Kernels, prefetch, prefetch_line};
+use crate::search::Tally;
 use crate::{Candidate, Error, Instructions, Plane, TopK};
 
 /// Queries that are turned together.
@@ -28,6 +29,8 @@ pub struct Walk {
     units: Vec<f32>,
     lengths: Vec<f64>,
     turned: Turned,
+    /// How many codes were read in whole, and documents scored, by all searches.
+    refined: u64,
     scored: u64,
 }
 
@@ -46,6 +49,7 @@ impl Walk {
             units: Vec::new(),
             lengths: Vec::new(),
             turned: Turned::default(),
+            refined: 0,
             scored: 0,
         }
     }
@@ -175,6 +179,7 @@ unsafe fn answers_avx2(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswer>, E
 unsafe fn answers<L: Lanes>(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswer>, Error> {
     let dimension = ask.graph.basis.dimension;
     let links = ask.graph.links(ask.sections)?;
+    let before = walk.tally(ask);
     let mut answers = Vec::with_capacity(ask.queries.len() / dimension);
     for together in ask.queries.chunks(TOGETHER * dimension) {
         set_units(together, dimension, &mut walk.units, &mut walk.lengths);
@@ -192,6 +197,16 @@ unsafe fn answers<L: Lanes>(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswe
             // SAFETY: the caller promises the instructions; `links` has checked the lengths.
             answers.push(unsafe { answer::<L>(ask, &links, query, length, floor, walk) });
         }
+    }
+    if let Some(counters) = ask.options.counters {
+        let now = walk.tally(ask);
+        counters.add(Tally {
+            swept: now.swept - before.swept,
+            left: now.left - before.left,
+            multiplied: 0,
+            scored: now.scored - before.scored,
+            bytes: now.bytes - before.bytes,
+        });
     }
     Ok(answers)
 }
@@ -281,6 +296,22 @@ unsafe fn answer<L: Lanes>(
 }
 
 impl Walk {
+    /// What all searches with this came to, were they all of this graph.
+    fn tally(&self, ask: &Ask) -> Tally {
+        let basis = &ask.graph.basis;
+        let [compared, wider] = self.walker.read;
+        let lines =
+            compared * basis.head as u64 + wider * basis.lines as u64 + self.refined * basis.rest() as u64;
+        let vector = ask.planes[0].element().size() * basis.dimension;
+        Tally {
+            swept: compared,
+            left: wider + self.refined,
+            multiplied: 0,
+            scored: self.scored,
+            bytes: lines * 64 + self.scored * vector as u64,
+        }
+    }
+
     /// What the last walk found that can be among the best; returns how many documents with live rows it found.
     fn gather(&mut self, ask: &Ask, floor: f32) -> usize {
         self.nodes.clear();
@@ -311,6 +342,7 @@ impl Walk {
         for &(_, node) in &self.nodes {
             links.fetch_whole(node as usize);
         }
+        self.refined += self.nodes.len() as u64;
         for (estimate, node) in &mut self.nodes {
             // SAFETY: the caller promises the instructions; a walk finds nodes that exist.
             *estimate = unsafe { self.walker.by_all_bits::<L>(links, *node as usize) };

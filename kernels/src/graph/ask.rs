@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::{Candidate, Instructions};
+use crate::{Candidate, Counters, Instructions};
 
 /// What is asked of a graph.
 #[derive(Clone, Copy)]
@@ -12,6 +12,7 @@ pub struct GraphSearch<'a> {
     pub(super) floor: f64,
     pub(super) floors: Option<&'a [f64]>,
     pub(super) live: Option<(&'a [u64], usize)>,
+    pub(super) counters: Option<&'a Counters>,
     pub(super) order: &'a (dyn Fn(u32, u32) -> Ordering + Sync),
     pub(super) instructions: Option<Instructions>,
 }
@@ -26,6 +27,7 @@ impl<'a> GraphSearch<'a> {
             floor: f64::NEG_INFINITY,
             floors: None,
             live: None,
+            counters: None,
             order: &|a, b| a.cmp(&b),
             instructions: None,
         }
@@ -59,6 +61,12 @@ impl<'a> GraphSearch<'a> {
     /// wider by the share that is missing.
     pub fn live(mut self, live: &'a [u64], count: usize) -> Self {
         self.live = Some((live, count));
+        self
+    }
+
+    /// As [`crate::Options::counters`].
+    pub fn counters(mut self, counters: &'a Counters) -> Self {
+        self.counters = Some(counters);
         self
     }
 

@@ -14,12 +14,12 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Pairs that were looked at through the high halves of scan codes.
+    /// Pairs that were looked at through the high halves of scan codes, or on a walk through the heads of a graph's.
     pub fn swept(&self) -> u64 {
         self.swept.load(Relaxed)
     }
 
-    /// Those of them that the high halves could not exclude, so that the low halves were read.
+    /// Those of them that these could not exclude, so that more of the codes was read.
     pub fn left(&self) -> u64 {
         self.left.load(Relaxed)
     }
@@ -39,7 +39,7 @@ impl Counters {
         self.bytes.load(Relaxed)
     }
 
-    pub(super) fn add(&self, tally: Tally) {
+    pub(crate) fn add(&self, tally: Tally) {
         self.swept.fetch_add(tally.swept, Relaxed);
         self.left.fetch_add(tally.left, Relaxed);
         self.multiplied.fetch_add(tally.multiplied, Relaxed);
@@ -50,7 +50,7 @@ impl Counters {
 
 /// The share of one thread.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     pub swept: u64,
     pub left: u64,
     pub multiplied: u64,
