@@ -6,6 +6,8 @@
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
+use crate::arithmetic::dot;
+
 /// The covariance `[D, D]` of a sample `[s, D]` about `mean`.
 pub(crate) fn covariance(sample: &[f32], mean: &[f32]) -> Vec<f32> {
     let dimension = mean.len();
@@ -95,47 +97,6 @@ fn orthonormalise(rows: &mut [f32], dimension: usize) {
         let inverse = 1.0 / dot(row, row).sqrt();
         row.iter_mut().for_each(|value| *value *= inverse);
     }
-}
-
-/// The largest absolute value, 0 of none, in sixteen lanes as [`dot`].
-#[inline(always)]
-pub(crate) fn largest(values: &[f32]) -> f32 {
-    let larger = |most: f32, value: f32| if value.abs() > most { value.abs() } else { most };
-    let mut lanes = [0f32; 16];
-    let (chunks, rest) = values.as_chunks::<16>();
-    for chunk in chunks {
-        for (most, &value) in lanes.iter_mut().zip(chunk) {
-            *most = larger(*most, value);
-        }
-    }
-    lanes
-        .iter()
-        .chain(rest)
-        .fold(0.0, |most, &value| larger(most, value))
-}
-
-/// The nearest integer, the even one of two, of a value from −127 to 127. Larger ones give any.
-///
-/// A cast would be checked for each value; next to 1.5 · 2²³ floats are integers, whose lowest byte is that one.
-#[inline(always)]
-pub(crate) fn nearest(value: f32) -> i8 {
-    (value + 12_582_912.0).to_bits() as i8
-}
-
-/// A sum in sixteen lanes, which a compiler can keep in registers.
-#[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; 16];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
-        *sum += a * b;
-    }
-    sums.iter().sum()
 }
 
 #[cfg(test)]

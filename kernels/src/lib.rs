@@ -50,6 +50,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("stored vectors are little-endian and are read in place");
 
+mod arithmetic;
 mod bound;
 mod codes;
 #[cfg(feature = "cube")]

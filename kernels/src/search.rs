@@ -292,20 +292,15 @@ pub(crate) fn check_queries(queries: &[f32], dimension: usize) -> Result<usize, 
     }
     // By stretches, for which one it is need hardly ever be known.
     let is_finite = |values: &[f32]| values.iter().fold(true, |all, x| all & x.is_finite());
-    let all_finite = queries.chunks(64).all(is_finite);
-    let first = if all_finite {
-        None
-    } else {
-        queries.iter().position(|x| !x.is_finite())
-    };
-    match first {
-        None => Ok(count),
-        Some(at) => Err(Error::QueryNotFinite {
-            row: at / dimension,
-            component: at % dimension,
-            value: queries[at].to_string(),
-        }),
+    if queries.chunks(64).all(is_finite) {
+        return Ok(count);
     }
+    let at = queries.iter().position(|x| !x.is_finite()).unwrap_or_default();
+    Err(Error::QueryNotFinite {
+        row: at / dimension,
+        component: at % dimension,
+        value: queries[at].to_string(),
+    })
 }
 
 fn check_codes(codes: Option<&[Codes]>, planes: &[Plane]) -> Result<(), Error> {

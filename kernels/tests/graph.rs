@@ -1,8 +1,8 @@
 //! Graphs: the same on every processor and number of threads, and unharmed by damaged bytes.
 
 use stratal_kernels::{
-    BuiltGraph, Error, Graph, GraphOptions, GraphSearch, GraphSection, Instructions, Options, Plane, Walk,
-    max_inner_product,
+    BuiltGraph, Counters, Error, Graph, GraphOptions, GraphSearch, GraphSection, Instructions, Options,
+    Plane, Walk, max_inner_product,
 };
 
 struct Numbers(u64);
@@ -211,10 +211,10 @@ fn a_walk_ends_where_nothing_else_is_near_and_is_never_narrower_than_k() {
     let graph = Graph::open(&sections).unwrap();
     let mut walk = Walk::new();
     let mut ask = |k: usize, width: usize, query: &[f32]| {
-        let before = walk.counts()[0];
-        let search = GraphSearch::new(k, width);
+        let counters = Counters::default();
+        let search = GraphSearch::new(k, width).counters(&counters);
         let found = graph.search(&sections, &planes, query, &search, &mut walk);
-        (found.unwrap(), walk.counts()[0] - before)
+        (found.unwrap(), counters.swept())
     };
     for query in values.chunks_exact(dimension).step_by(157) {
         let (all, every) = ask(10, clusters * each, query);

@@ -3,7 +3,7 @@
 //! Fewer take less time and leave more rows, how many more depends on the vectors. So rows of a sample are asked for each
 //! other, and what every head would leave is counted, by estimates of the bounds.
 
-use crate::directions::dot;
+use crate::arithmetic::dot;
 
 /// Heads are multiples of so many components.
 const HEAD_STEP: usize = 32;

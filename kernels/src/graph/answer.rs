@@ -8,7 +8,7 @@ use super::lanes::{Lanes, Portable};
 use super::links::Links;
 use super::search::{Limits, Walker};
 use super::sections::{Graph, GraphSection};
-use crate::directions::{dot, largest};
+use crate::arithmetic::{dot, largest};
 use crate::dispatch::{Kernels, prefetch, prefetch_line};
 use crate::search::Tally;
 use crate::{Candidate, Error, Instructions, Plane, TopK};
@@ -29,7 +29,7 @@ pub struct Walk {
     units: Vec<f32>,
     lengths: Vec<f64>,
     turned: Turned,
-    /// How many codes were read in whole, and documents scored, by all searches.
+    /// How many codes were read in whole, and documents scored, by the last search.
     refined: u64,
     scored: u64,
 }
@@ -52,12 +52,6 @@ impl Walk {
             refined: 0,
             scored: 0,
         }
-    }
-
-    /// How many vectors all searches with this have compared by the heads of their codes, by whole
-    /// codes, and from the stored vectors.
-    pub fn counts(&self) -> [u64; 3] {
-        [self.walker.read[0], self.walker.read[1], self.scored]
     }
 }
 
@@ -179,7 +173,8 @@ unsafe fn answers_avx2(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswer>, E
 unsafe fn answers<L: Lanes>(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswer>, Error> {
     let dimension = ask.graph.basis.dimension;
     let links = ask.graph.links(ask.sections)?;
-    let before = walk.tally(ask);
+    walk.walker.read = [0; 2];
+    (walk.refined, walk.scored) = (0, 0);
     let mut answers = Vec::with_capacity(ask.queries.len() / dimension);
     for together in ask.queries.chunks(TOGETHER * dimension) {
         set_units(together, dimension, &mut walk.units, &mut walk.lengths);
@@ -199,14 +194,7 @@ unsafe fn answers<L: Lanes>(ask: &Ask, walk: &mut Walk) -> Result<Vec<GraphAnswe
         }
     }
     if let Some(counters) = ask.options.counters {
-        let now = walk.tally(ask);
-        counters.add(Tally {
-            swept: now.swept - before.swept,
-            left: now.left - before.left,
-            multiplied: 0,
-            scored: now.scored - before.scored,
-            bytes: now.bytes - before.bytes,
-        });
+        counters.add(walk.tally(ask));
     }
     Ok(answers)
 }
@@ -296,7 +284,7 @@ unsafe fn answer<L: Lanes>(
 }
 
 impl Walk {
-    /// What all searches with this came to, were they all of this graph.
+    /// What the last search came to.
     fn tally(&self, ask: &Ask) -> Tally {
         let basis = &ask.graph.basis;
         let [compared, wider] = self.walker.read;

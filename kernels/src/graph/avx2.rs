@@ -132,8 +132,8 @@ fn folded(sum: __m256i) -> i32 {
 /// `R` rows, widened, against eight columns of a block.
 ///
 /// # Safety
-/// `rows` must be readable for `R × width` numbers and `block` for `16 × width` less those before it, and `out` writable
-/// for eight numbers at each of `R` steps of `stride`.
+/// `rows` must be readable for `R × width` numbers, `block` for the columns' 32 bytes at each of `width / 4` steps of 64,
+/// and `out` writable for eight numbers at each of `R` steps of `stride`.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn tile<const R: usize>(

@@ -9,7 +9,8 @@ use rayon::iter::ParallelIterator;
 use rayon::slice::ParallelSlice;
 
 use super::lanes::{COARSE, FINE, HEAD, LANES, LINE_DIMENSION, LOW_DIMENSION, Lanes, interleave};
-use crate::directions::{covariance, directions, dot, largest, nearest};
+use crate::arithmetic::{dot, largest, nearest};
+use crate::directions::{covariance, directions};
 
 /// The largest dimension that is turned; the work grows with its cube.
 pub(super) const LARGEST: usize = 1024;
@@ -143,7 +144,7 @@ impl Basis {
             let largest = largest(direction);
             *unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
             for (out, value) in out.iter_mut().zip(direction) {
-                *out = (value / *unit).round_ties_even() as i8;
+                *out = nearest(value / *unit);
             }
         }
         let stride = count.div_ceil(STEPS_FROM).max(1);

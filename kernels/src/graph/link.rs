@@ -25,15 +25,17 @@ const BACK: usize = 96;
 
 /// Whether hardly an edge, less than one in [`APART`], leads from a vector of one layer to one of another.
 pub(super) fn is_apart(edges: &[u32], layers: usize) -> bool {
-    let nodes = edges.chunks_exact(DEGREE).enumerate();
+    if layers == 1 {
+        return false;
+    }
     let (mut across, mut all) = (0, 0);
-    for (node, own) in nodes {
+    for (node, own) in edges.chunks_exact(DEGREE).enumerate() {
         for &to in own.iter().filter(|&&to| to != NONE) {
             all += 1;
             across += usize::from(to as usize % layers != node % layers);
         }
     }
-    layers > 1 && across * APART < all
+    across * APART < all
 }
 
 /// Chooses neighbours among sorted candidates ([`entry`]s): a candidate is left out if one

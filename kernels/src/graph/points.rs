@@ -6,7 +6,7 @@ use rayon::slice::ParallelSlice;
 use super::basis::{Basis, COARSE_STEP, STEP, Turned};
 use super::lanes::{COARSE, FINE, HEAD_DIMENSION, LINE_DIMENSION, LOW_DIMENSION, Lanes, Line};
 use crate::Plane;
-use crate::directions::dot;
+use crate::arithmetic::dot;
 use crate::dispatch::Kernels;
 
 /// Vectors, `layers` of them a document, one document after the other; each will be a node. Distances are squared, in

@@ -3,7 +3,7 @@
 use super::basis::{self, Basis, COARSE_STEP, STEP};
 use super::lanes::{FINE, HEAD, HEAD_DIMENSION, LINE_DIMENSION};
 use super::points::Doubt;
-use crate::directions::{dot, largest, nearest};
+use crate::arithmetic::{dot, largest, nearest};
 
 /// The part of a query that heads are multiplied with, six times 32 small integers for each line: components `0..32` of four
 /// bits, `0..32` of two, `32..64` of four, and the other 96 of two, so that the first half of what lies in a line meets the
@@ -13,14 +13,15 @@ use crate::directions::{dot, largest, nearest};
 pub(crate) struct Head(pub [[[i8; 32]; 6]; HEAD]);
 
 /// How far a head may fall short of the beam before the rest is not read, in standard deviations of
-/// what the rest adds.
+/// what the head leaves over.
 const MARGIN: f32 = 1.5;
 
 /// The shares of a component's variance that four bits and six leave over: a Gaussian in equal steps, cut off at both
 /// ends; and the rounding of the query.
 const LEFT_OVER: [f32; 2] = [0.0115, 0.003];
 
-/// `score ≈ norm · (base + scale Σ pᵢ cᵢ)` over the high halves. By the head alone: `norm · (head_base + head_scale
+/// `score ≈ norm · (base + scale Σ pᵢ cᵢ)` over the high halves, and with the low bits `norm · (fine_base + scale (Σ pᵢ cᵢ +
+/// Σ pᵢ lᵢ / 4))`. By the head alone: `norm · (head_base + head_scale
 /// Σ pᵢ cᵢ)`.
 #[derive(Debug, Clone)]
 pub(crate) struct CodedQuery {
@@ -31,8 +32,7 @@ pub(crate) struct CodedQuery {
     pub head: Head,
     /// `[lines × 128]`.
     pub whole: Vec<i8>,
-    /// What the low bits add to the sums of their own: `low_base` and a quarter of those.
-    pub low_base: f32,
+    pub fine_base: f32,
     /// What the whole may add to a head, generously.
     pub margin: f32,
     /// One standard deviation of an estimate about the true score: a walk's, and by all bits.
@@ -54,7 +54,7 @@ impl CodedQuery {
             head_scale: 0.0,
             head: Head([[[0; 32]; 6]; HEAD]),
             whole: Vec::new(),
-            low_base: 0.0,
+            fine_base: 0.0,
             margin: 0.0,
             errors: [0.0; 2],
             rounding: 0.0,
@@ -109,7 +109,7 @@ impl CodedQuery {
         let (scale, sum) = quantise(&self.weighted[..self.whole.len()], &mut self.whole);
         self.scale = scale;
         self.base = mean - 7.5 * scale * sum as f32;
-        self.low_base = -0.25 * 1.5 * scale * sum as f32;
+        self.fine_base = self.base - 0.25 * 1.5 * scale * sum as f32;
 
         self.of_head.clear();
         self.of_head.extend_from_slice(&self.weighted[..fine]);

@@ -75,17 +75,17 @@ const LEFT: u64 = 1;
 /// Distances shorter than so many standard deviations of an estimate are taken to be as long.
 const ERRORS: f32 = 16.0;
 
-pub(super) fn key(score: f32, node: u32) -> u64 {
+fn key(score: f32, node: u32) -> u64 {
     let bits = score.to_bits();
     let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     u64::from(ordered) << 32 | u64::from(!node & 0x7fff_ffff) << 1
 }
 
-pub(super) fn node_of(key: u64) -> u32 {
+fn node_of(key: u64) -> u32 {
     !(key as u32 >> 1) & 0x7fff_ffff
 }
 
-pub(super) fn score_of(key: u64) -> f32 {
+fn score_of(key: u64) -> f32 {
     let ordered = (key >> 32) as u32;
     f32::from_bits(if ordered >> 31 == 1 {
         ordered & !(1 << 31)
@@ -99,7 +99,7 @@ pub(super) fn score_of(key: u64) -> f32 {
 /// # Safety
 /// The processor must have the instructions of `L`; there must be a key.
 #[inline(always)]
-pub(super) unsafe fn insert_key<L: Lanes>(keys: &mut [u64], key: u64) -> usize {
+unsafe fn insert_key<L: Lanes>(keys: &mut [u64], key: u64) -> usize {
     let mut from = (keys.len() - 1) / STRETCH * STRETCH;
     while from > 0 && keys[from - 1] < key {
         from -= STRETCH;
@@ -392,7 +392,7 @@ impl Walker {
         // SAFETY: the query has 128 components for each line of high halves, of which there are at most two to one of low
         // bits.
         let [high, low] = unsafe { [L::span(high, &query.whole), L::low(low, &query.whole)] };
-        query.base + query.low_base + query.scale * (high as f32 + 0.25 * low as f32)
+        query.fine_base + query.scale * (high as f32 + 0.25 * low as f32)
     }
 
     /// Puts a node into the beam, if it belongs there; returns its place.
