@@ -95,15 +95,10 @@ fn best(
     let mut best: Vec<_> = (0..asked.count)
         .map(|_| TopK::with_floor(asked.k, floor, by_id))
         .collect();
-    let is_only = collection
-        .inner
-        .parts()
-        .iter()
-        .filter(|part| part.live_rows() > 0)
-        .count()
-        == 1;
     let pool = collection.engine.pool()?;
-    let live: u64 = collection.inner.parts().iter().map(LivePart::live_rows).sum();
+    let rows = collection.inner.parts().iter().map(LivePart::live_rows);
+    let is_only = rows.clone().filter(|&rows| rows > 0).count() == 1;
+    let live: u64 = rows.sum();
     let chosen = collection.engine.devices.choose(
         asked.device,
         live * asked.layers.len() as u64 * asked.queries.len() as u64,
@@ -134,36 +129,32 @@ fn best(
             pool: &pool,
         };
         let (found, mut explained) = searched.run()?;
-        let mut rows = Vec::new();
-        let mut places = |candidates: &[Candidate]| -> Result<Vec<(f64, Place)>> {
-            rows.clear();
-            rows.extend(candidates.iter().map(|candidate| candidate.row));
-            let ids = live.part().ids(&rows)?.into_iter();
-            let place = |(candidate, id): (&Candidate, Id)| {
-                let (part, row) = (index, candidate.row);
-                (candidate.score, Place { part, row, id })
-            };
-            Ok(candidates.iter().zip(ids).map(place).collect())
-        };
-        let mut only = Vec::new();
-        for (best, candidates) in best.iter_mut().zip(found) {
-            let places = places(&candidates)?;
-            if is_only {
-                // Its order is that of the answer.
-                only.push(places);
-                continue;
-            }
+        let found = found.iter().map(|candidates| places(live, index, candidates));
+        let found: Vec<Vec<(f64, Place)>> = found.collect::<Result<_>>()?;
+        explained.time = begun.elapsed();
+        explanation.parts.push(explained);
+        if is_only {
+            // Its order is that of the answer.
+            return Ok(found);
+        }
+        for (best, places) in best.iter_mut().zip(found) {
             for (score, place) in places {
                 best.push(score, place);
             }
         }
-        explained.time = begun.elapsed();
-        explanation.parts.push(explained);
-        if is_only {
-            return Ok(only);
-        }
     }
     Ok(best.into_iter().map(TopK::into_sorted).collect())
+}
+
+/// What was found in a part, with the ids.
+fn places(live: &LivePart, part: usize, candidates: &[Candidate]) -> Result<Vec<(f64, Place)>> {
+    let rows: Vec<u32> = candidates.iter().map(|candidate| candidate.row).collect();
+    let ids = live.part().ids(&rows)?.into_iter();
+    let place = |(candidate, id): (&Candidate, Id)| {
+        let row = candidate.row;
+        (candidate.score, Place { part, row, id })
+    };
+    Ok(candidates.iter().zip(ids).map(place).collect())
 }
 
 /// One part that is searched.
