@@ -21,6 +21,9 @@ use crate::{CollectionSnapshot, Error, Filter, Id, Result, codes};
 /// Products of components for which a search stays on its caller's thread.
 const LITTLE: u64 = 1 << 20;
 
+/// Queries whose documents are named together.
+const TOGETHER: usize = 16;
+
 /// What is searched for, the same for every part.
 pub(super) struct Asked<'a> {
     /// `[count, D]`.
@@ -54,7 +57,7 @@ pub(super) fn search(
         for (score, at) in best {
             let part = parts[at.part].part();
             if fields.is_empty() {
-                hits.push(bare(score, at.id, part.version(at.row)?));
+                hits.push(bare(score, at.id, at.version));
                 continue;
             }
             // Queries of a batch often find the same documents: each is read once.
@@ -83,6 +86,7 @@ struct Place {
     part: usize,
     row: u32,
     id: Id,
+    version: u64,
 }
 
 fn best(
@@ -129,8 +133,7 @@ fn best(
             pool: &pool,
         };
         let (found, mut explained) = searched.run()?;
-        let found = found.iter().map(|candidates| places(live, index, candidates));
-        let found: Vec<Vec<(f64, Place)>> = found.collect::<Result<_>>()?;
+        let found = places(live, index, &found)?;
         explained.time = begun.elapsed();
         explanation.parts.push(explained);
         if is_only {
@@ -146,15 +149,32 @@ fn best(
     Ok(best.into_iter().map(TopK::into_sorted).collect())
 }
 
-/// What was found in a part, with the ids.
-fn places(live: &LivePart, part: usize, candidates: &[Candidate]) -> Result<Vec<(f64, Place)>> {
-    let rows: Vec<u32> = candidates.iter().map(|candidate| candidate.row).collect();
-    let ids = live.part().ids(&rows)?.into_iter();
-    let place = |(candidate, id): (&Candidate, Id)| {
-        let row = candidate.row;
-        (candidate.score, Place { part, row, id })
-    };
-    Ok(candidates.iter().zip(ids).map(place).collect())
+/// What was found in a part for each query, with the ids.
+fn places(live: &LivePart, part: usize, found: &[Vec<Candidate>]) -> Result<Vec<Vec<(f64, Place)>>> {
+    let mut places = Vec::with_capacity(found.len());
+    let mut rows = Vec::new();
+    for some in found.chunks(TOGETHER) {
+        rows.clear();
+        rows.extend(some.iter().flatten().map(|candidate| candidate.row));
+        let mut named = live.part().ids_and_versions(&rows)?.into_iter();
+        for candidates in some {
+            let pairs = candidates.iter().zip(named.by_ref());
+            let place = |(candidate, (id, version)): (&Candidate, (Id, u64))| {
+                let row = candidate.row;
+                (
+                    candidate.score,
+                    Place {
+                        part,
+                        row,
+                        id,
+                        version,
+                    },
+                )
+            };
+            places.push(pairs.map(place).collect());
+        }
+    }
+    Ok(places)
 }
 
 /// One part that is searched.

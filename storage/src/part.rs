@@ -141,14 +141,19 @@ impl Part {
         }
     }
 
-    /// The external ids of several rows, in their order; quicker than one after the other.
+    /// The external ids of several rows and the commits that wrote them, in their order; quicker than one after the
+    /// other.
     ///
     /// # Errors
     /// As for all: see above.
-    pub fn ids(&self, rows: &[u32]) -> Result<Vec<Id>> {
+    pub fn ids_and_versions(&self, rows: &[u32]) -> Result<Vec<(Id, u64)>> {
         match self {
-            Part::Memory(chunk) => rows.iter().map(|&row| chunk.id(row)).collect(),
-            Part::Segment(segment) => segment.ids(rows),
+            Part::Memory(chunk) => {
+                let rows = rows.iter();
+                rows.map(|&row| Ok((chunk.id(row)?, chunk.version(row)?)))
+                    .collect()
+            }
+            Part::Segment(segment) => segment.ids_and_versions(rows),
         }
     }
 

@@ -34,6 +34,9 @@ pub(super) const KIND_PAYLOAD_ROWS: u32 = 7;
 pub(super) const KIND_PAYLOAD_BLOCKS: u32 = 8;
 pub(super) const KIND_PAYLOAD_DATA: u32 = 9;
 
+/// Rows of which ids are read together: what is read of them stays in the nearest cache.
+const TOGETHER: usize = 128;
+
 /// A documents file, open. Rows given to it are below [`Documents::rows`].
 pub(super) struct Documents {
     pub(super) file: MappedFile,
@@ -96,19 +99,29 @@ impl Documents {
         self.as_id(row, self.id_bytes(row)?)
     }
 
-    /// Several ids: first where all of them are, then all of them, so that a processor waits for memory twice and not
-    /// twice for each.
-    pub(super) fn ids(&self, rows: &[u32]) -> Result<Vec<Id>> {
-        // Not collected as results, which does not know how many come.
-        let mut places = Vec::with_capacity(rows.len());
-        for &row in rows {
-            places.push(self.id_place(row)?);
+    /// Several ids and versions. What is read of all rows is read together before anything is made of it, so that a
+    /// processor waits for many lines of memory at a time and not for one after the other.
+    pub(super) fn ids_and_versions(&self, rows: &[u32]) -> Result<Vec<(Id, u64)>> {
+        let mut all = Vec::with_capacity(rows.len());
+        let mut places = Vec::with_capacity(rows.len().min(TOGETHER));
+        for rows in rows.chunks(TOGETHER) {
+            for section in [&self.id_offsets, &self.versions] {
+                self.file
+                    .touch(section, rows.iter().map(|&row| u64::from(row) * 8));
+            }
+            // Not collected as results, which does not know how many come.
+            places.clear();
+            for &row in rows {
+                places.push(self.id_place(row)?);
+            }
+            self.file
+                .touch(&self.id_bytes, places.iter().map(|place| place.start));
+            for (&row, place) in rows.iter().zip(&places) {
+                let id = self.as_id(row, self.file.read(&self.id_bytes, place.clone())?)?;
+                all.push((id, self.version(row)?));
+            }
         }
-        let mut ids = Vec::with_capacity(rows.len());
-        for (&row, place) in rows.iter().zip(places) {
-            ids.push(self.as_id(row, self.file.read(&self.id_bytes, place)?)?);
-        }
-        Ok(ids)
+        Ok(all)
     }
 
     fn as_id(&self, row: u32, bytes: &[u8]) -> Result<Id> {

@@ -326,15 +326,16 @@ impl Segment {
         self.documents.id(row)
     }
 
-    /// The external ids of several rows, in their order; quicker than one after the other.
+    /// The external ids of several rows and the commits that wrote them, in their order; quicker than one after the
+    /// other.
     ///
     /// # Errors
     /// As [`Segment::docid`].
-    pub fn ids(&self, rows: &[u32]) -> Result<Vec<Id>> {
+    pub fn ids_and_versions(&self, rows: &[u32]) -> Result<Vec<(Id, u64)>> {
         for &row in rows {
             check_row(row, self.rows())?;
         }
-        self.documents.ids(rows)
+        self.documents.ids_and_versions(rows)
     }
 
     /// All rows with an id, in ascending order; `hash` is the id's [`Id::hash64`].
