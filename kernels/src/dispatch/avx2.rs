@@ -40,7 +40,7 @@ const fn size(element: u8) -> usize {
 /// # Safety
 /// `row` must be readable for eight components.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn load<const E: u8>(row: *const u8) -> __m256 {
     // SAFETY: eight components of `size(E)` bytes are readable; the loads need no alignment.
     unsafe {
@@ -57,7 +57,7 @@ unsafe fn load<const E: u8>(row: *const u8) -> __m256 {
 
 /// The components from `from` on, at most eight, followed by zeros; `from` may be the end.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn load_tail<const E: u8>(row: &[u8], from: usize) -> __m256 {
     let mut buffer = [0u8; LANES * 4];
     let rest = row.get(from * size(E)..).unwrap_or(&[]);
@@ -69,20 +69,20 @@ fn load_tail<const E: u8>(row: &[u8], from: usize) -> __m256 {
 
 /// As `load_tail`, of a query.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn query_tail(query: &[f32], from: usize) -> __m256 {
     load_tail::<F32>(bytemuck::cast_slice(query), from)
 }
 
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn fold(lanes: __m256) -> f32 {
     let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn widen(element: Element, row: &[u8], out: &mut [f32]) -> f32 {
     match element {
         Element::F32 => widen_as::<F32>(row, out),
@@ -92,7 +92,7 @@ fn widen(element: Element, row: &[u8], out: &mut [f32]) -> f32 {
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn widen_as<const E: u8>(row: &[u8], out: &mut [f32]) -> f32 {
     let dimension = row.len() / size(E);
     let mut squares = [_mm256_setzero_ps(); 2];
@@ -116,7 +116,7 @@ fn widen_as<const E: u8>(row: &[u8], out: &mut [f32]) -> f32 {
     fold(_mm256_add_ps(squares[0], squares[1]))
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn dot(element: Element, row: &[u8], query: &[f32]) -> (f32, f32) {
     match element {
         Element::F32 => dot_as::<F32>(row, query),
@@ -126,7 +126,7 @@ fn dot(element: Element, row: &[u8], query: &[f32]) -> (f32, f32) {
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn dot_as<const E: u8>(row: &[u8], query: &[f32]) -> (f32, f32) {
     let dimension = query.len();
     let mut products = [_mm256_setzero_ps(); 4];
@@ -162,7 +162,7 @@ fn dot_as<const E: u8>(row: &[u8], query: &[f32]) -> (f32, f32) {
     (sum(products), sum(squares))
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn exact(element: Element, row: &[u8], query: &[f32]) -> f64 {
     match element {
         Element::F32 => exact_as::<F32>(row, query),
@@ -172,7 +172,7 @@ fn exact(element: Element, row: &[u8], query: &[f32]) -> f64 {
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn exact_as<const E: u8>(row: &[u8], query: &[f32]) -> f64 {
     let dimension = query.len();
     // Four lanes each, of the sixteen that `inner_product` speaks of.
@@ -213,7 +213,7 @@ fn exact_as<const E: u8>(row: &[u8], query: &[f32]) -> f64 {
     _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn tile(tile: &Tile, masks: &mut [u32]) {
     let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
     let rows = tile.rows.as_ptr();

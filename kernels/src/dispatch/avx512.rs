@@ -40,7 +40,7 @@ const fn size(element: u8) -> usize {
 /// # Safety
 /// `row` must be readable for sixteen components.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn load<const E: u8>(row: *const u8) -> __m512 {
     // SAFETY: sixteen components of `size(E)` bytes are readable; the loads need no alignment.
     unsafe {
@@ -57,7 +57,7 @@ unsafe fn load<const E: u8>(row: *const u8) -> __m512 {
 
 /// The components from `from` to the end of the row, fewer than sixteen, followed by zeros.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn load_tail<const E: u8>(row: &[u8], from: usize) -> __m512 {
     let mut buffer = [0u8; LANES * 4];
     let rest = &row[from * size(E)..];
@@ -67,12 +67,12 @@ fn load_tail<const E: u8>(row: &[u8], from: usize) -> __m512 {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn mask_of(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn widen(element: Element, row: &[u8], out: &mut [f32]) -> f32 {
     match element {
         Element::F32 => widen_as::<F32>(row, out),
@@ -82,7 +82,7 @@ fn widen(element: Element, row: &[u8], out: &mut [f32]) -> f32 {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn widen_as<const E: u8>(row: &[u8], out: &mut [f32]) -> f32 {
     let dimension = row.len() / size(E);
     let whole = dimension / LANES * LANES;
@@ -105,7 +105,7 @@ fn widen_as<const E: u8>(row: &[u8], out: &mut [f32]) -> f32 {
     _mm512_reduce_add_ps(_mm512_add_ps(squares[0], squares[1]))
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn dot(element: Element, row: &[u8], query: &[f32]) -> (f32, f32) {
     match element {
         Element::F32 => dot_as::<F32>(row, query),
@@ -115,7 +115,7 @@ fn dot(element: Element, row: &[u8], query: &[f32]) -> (f32, f32) {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn dot_as<const E: u8>(row: &[u8], query: &[f32]) -> (f32, f32) {
     let dimension = query.len();
     let mut products = [_mm512_setzero_ps(); 4];
@@ -158,7 +158,7 @@ fn dot_as<const E: u8>(row: &[u8], query: &[f32]) -> (f32, f32) {
     (sum(products), sum(squares))
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn exact(element: Element, row: &[u8], query: &[f32]) -> f64 {
     match element {
         Element::F32 => exact_as::<F32>(row, query),
@@ -168,7 +168,7 @@ fn exact(element: Element, row: &[u8], query: &[f32]) -> f64 {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn exact_as<const E: u8>(row: &[u8], query: &[f32]) -> f64 {
     let dimension = query.len();
     // Lanes 0 to 7 and 8 to 15 of the sixteen that `inner_product` speaks of.
@@ -207,7 +207,7 @@ fn exact_as<const E: u8>(row: &[u8], query: &[f32]) -> f64 {
     _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn tile(tile: &Tile, masks: &mut [u32]) {
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     let rows = tile.rows.as_ptr();

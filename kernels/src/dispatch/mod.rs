@@ -134,7 +134,11 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => (is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c"))
+                && is_x86_feature_detected!("f16c")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("popcnt"))
             .then_some(&avx2::KERNELS),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => (is_x86_feature_detected!("avx512f")

@@ -36,7 +36,7 @@ pub(super) fn portable(vectors: &[f32], row: &[f32]) -> [f32; PRODUCTS] {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn avx2(vectors: &[f32], row: &[f32]) -> [f32; PRODUCTS] {
     use std::arch::x86_64::*;
 

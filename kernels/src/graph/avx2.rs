@@ -17,7 +17,7 @@ const ROWS: usize = 4;
 /// # Safety
 /// `query` must be readable for 128 bytes.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn line(line: &Line, query: *const i8) -> __m256i {
     let nibble = _mm256_set1_epi8(15);
     let mut sum = _mm256_setzero_si256();
@@ -56,7 +56,7 @@ static FRONT: [[u8; 8]; 256] = {
 /// Sixteen-bit sums of a line of a head: each of 16 lanes adds four products of at most `15 × 127` and eight of at most
 /// `3 × 127`.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn head_line(line: &Line, query: &[[i8; 32]; 6]) -> __m256i {
     // SAFETY: a line is 64 bytes, and each of the six is 32.
     let (fours, twos, query) = unsafe {
@@ -91,7 +91,7 @@ fn head_line(line: &Line, query: &[[i8; 32]; 6]) -> __m256i {
 /// # Safety
 /// `lines` must hold `H` for every entry of `at`, of which there are at most eight.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn heads<const H: usize>(lines: &[Line], at: &[u32], query: &Head) -> __m256i {
     let mut sums = [_mm256_setzero_si256(); 8];
     for (sum, &at) in sums.iter_mut().zip(at) {
@@ -116,13 +116,13 @@ unsafe fn heads<const H: usize>(lines: &[Line], at: &[u32], query: &Head) -> __m
 }
 
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn widened(sum: __m256i) -> __m256i {
     _mm256_madd_epi16(sum, _mm256_set1_epi16(1))
 }
 
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn folded(sum: __m256i) -> i32 {
     let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
     let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
@@ -135,7 +135,7 @@ fn folded(sum: __m256i) -> i32 {
 /// `rows` must be readable for `R × width` numbers, `block` for the columns' 32 bytes at each of `width / 4` steps of 64,
 /// and `out` writable for eight numbers at each of `R` steps of `stride`.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn tile<const R: usize>(
     rows: *const i16,
     width: usize,
@@ -170,7 +170,7 @@ unsafe fn tile<const R: usize>(
 
 impl Lanes for Avx2 {
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn heads(
         lines: &[Line],
         each: usize,
@@ -196,7 +196,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn reaching(sums: &[i32; LANES], scale: f32, bar: f32) -> u32 {
         let (scale, bar) = (_mm256_set1_ps(scale), _mm256_set1_ps(bar));
         let (eights, _) = sums.as_chunks::<8>();
@@ -210,7 +210,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn take_unseen(
         nodes: &[u32; DEGREE],
         count: u32,
@@ -244,7 +244,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn insert(keys: &mut [u64], key: u64) -> usize {
         // In order of size each key becomes the larger one of itself and of the smaller one of the new key and the
         // key before. Fours are read as they were written, for what lies across two of them waits for both.
@@ -279,7 +279,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn span(lines: &[Line], query: &[i8]) -> i32 {
         let mut sum = _mm256_setzero_si256();
         for (each, query) in lines.iter().zip(query.chunks_exact(128)) {
@@ -290,7 +290,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn low(lines: &[Line], query: &[i8]) -> i32 {
         let two = _mm256_set1_epi8(3);
         let mut sum = _mm256_setzero_si256();
@@ -313,7 +313,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn dot(a: &[i8], b: &[i8], _: i32) -> i32 {
         let mut sum = _mm256_setzero_si256();
         for (a, b) in a.as_chunks::<16>().0.iter().zip(b.as_chunks::<16>().0) {
@@ -328,7 +328,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn products(rows: &[i8], width: usize, blocks: &[i8], sums: &[i32], out: &mut [i32]) {
         let columns = sums.len();
         assert!(blocks.len() == columns * width && out.len() >= rows.len() / width * columns);

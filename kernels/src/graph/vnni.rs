@@ -11,7 +11,7 @@ pub(super) struct Vnni;
 
 /// Lane `i` of the result is the sum over all lanes of `sums[i]`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 fn reduce(sums: &[__m512i; LANES]) -> __m512i {
     let mut quarters = [_mm512_setzero_si512(); 4];
     for (quarter, four) in quarters.iter_mut().zip(sums.chunks_exact(4)) {
@@ -46,7 +46,7 @@ fn reduce(sums: &[__m512i; LANES]) -> __m512i {
 /// # Safety
 /// `lines` must hold `H` for every entry of `at`, `H` be 1 or 2, and `N` at most sixteen.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn heads<const H: usize, const N: usize>(
     lines: &[Line],
     at: &[u32; LANES],
@@ -91,7 +91,7 @@ unsafe fn heads<const H: usize, const N: usize>(
 /// `rows` must be readable for `R × width` bytes, `blocks` for `B × 16 × width`, `sums` for `16 × B`
 /// numbers, and `out` writable for `16 × B` numbers at each of `R` steps of `stride`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn tile<const R: usize, const B: usize>(
     rows: *const i8,
     width: usize,
@@ -134,7 +134,7 @@ unsafe fn tile<const R: usize, const B: usize>(
 /// # Safety
 /// As [`tile`], for all of `blocks`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn strip<const R: usize, const B: usize>(
     rows: *const i8,
     width: usize,
@@ -176,7 +176,7 @@ unsafe fn strip<const R: usize, const B: usize>(
 
 /// How many of `keys` are larger than `key`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 fn above(keys: &[u64], key: u64) -> usize {
     let key = _mm512_set1_epi64(key as i64);
     let (eights, rest) = keys.as_chunks::<8>();
@@ -197,7 +197,7 @@ fn above(keys: &[u64], key: u64) -> usize {
 
 /// Puts `key` in front of `keys`, whose last one falls out.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 fn push_front(keys: &mut [u64], key: u64) {
     // Each eight are moved up by one place, with the last of the eight before in front.
     let mut before = _mm512_set1_epi64(key as i64);
@@ -223,7 +223,7 @@ fn push_front(keys: &mut [u64], key: u64) {
 
 impl Lanes for Vnni {
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn heads(
         lines: &[Line],
         each: usize,
@@ -243,7 +243,7 @@ impl Lanes for Vnni {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn reaching(sums: &[i32; LANES], scale: f32, bar: f32) -> u32 {
         // SAFETY: `sums` is 64 bytes.
         let sums = unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) };
@@ -252,7 +252,7 @@ impl Lanes for Vnni {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn take_unseen(
         nodes: &[u32; DEGREE],
         count: u32,
@@ -286,7 +286,7 @@ impl Lanes for Vnni {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn insert(keys: &mut [u64], key: u64) -> usize {
         let place = above(keys, key);
         push_front(&mut keys[place..], key);
@@ -294,7 +294,7 @@ impl Lanes for Vnni {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn span(lines: &[Line], query: &[i8]) -> i32 {
         let nibble = _mm512_set1_epi8(15);
         let mut sums = [_mm512_setzero_si512(); 2];
@@ -313,7 +313,7 @@ impl Lanes for Vnni {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn low(lines: &[Line], query: &[i8]) -> i32 {
         let two = _mm512_set1_epi8(3);
         let mut sum = _mm512_setzero_si512();
@@ -331,7 +331,7 @@ impl Lanes for Vnni {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn dot(a: &[i8], b: &[i8], sum: i32) -> i32 {
         let flip = _mm512_set1_epi8(-128);
         let mut product = _mm512_setzero_si512();
@@ -346,7 +346,7 @@ impl Lanes for Vnni {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
     unsafe fn products(rows: &[i8], width: usize, blocks: &[i8], sums: &[i32], out: &mut [i32]) {
         let count = rows.len() / width;
         assert!(blocks.len() == sums.len() * width && out.len() >= count * sums.len());

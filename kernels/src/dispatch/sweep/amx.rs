@@ -25,7 +25,7 @@ const LINE: usize = 64;
 struct Sums([[[[i32; TILE]; TILE]; 2]; 2]);
 
 /// Unpacks nibbles of sixteen documents to bytes: `[below, above][tiles][16][16][4]`, zeros behind.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn unpack(codes: &[u8], into: &mut [u8]) {
     let nibble = _mm512_set1_epi8(15);
     let half = into.len() / 2;
@@ -45,7 +45,7 @@ fn unpack(codes: &[u8], into: &mut [u8]) {
     above[steps * 64..].fill(0);
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
 fn sweep(sweep: &TileSweep, survivors: &mut Vec<Survivor>) {
     // SAFETY: the table that leads here is handed out only where tiles are permitted.
     let _registers = unsafe { TileRegisters::configure() };
@@ -140,7 +140,7 @@ struct Factors {
 
 impl Factors {
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
     fn load(factors: &[u8], tails: &[u8]) -> Factors {
         let factors = factors[..3 * TILE * 4].as_ptr().cast::<f32>();
         let tails = tails[..TILE * 4].as_ptr().cast::<f32>();
@@ -157,7 +157,7 @@ impl Factors {
 
     /// The mask of documents that are not excluded; `sum` becomes their `J` where there are any.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
     fn test(&self, sum: &mut [i32; TILE], bound: &Loose) -> u32 {
         // SAFETY: sixteen sums are readable.
         let sums = unsafe { _mm512_loadu_si512(sum.as_ptr().cast()) };

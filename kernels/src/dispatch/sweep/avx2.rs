@@ -11,7 +11,7 @@ use crate::dispatch::prefetch_line;
 
 pub(in crate::dispatch) const SWEEPS: Sweeps = Sweeps { sweep, low };
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn sweep(sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
     let mut at = 0;
     while at < sweep.bounds.len() {
@@ -24,7 +24,7 @@ fn sweep(sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
 
 /// Products of codes with components of a query, four of each added into a lane.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn products(codes: __m256i, asked_below: __m256i, asked_above: __m256i) -> __m256i {
     let nibble = _mm256_set1_epi8(15);
     let below = _mm256_and_si256(codes, nibble);
@@ -38,7 +38,7 @@ fn products(codes: __m256i, asked_below: __m256i, asked_above: __m256i) -> __m25
 
 /// Queries `at..at + Q`; returns Q.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut [[i32; 16]]) -> usize {
     let mut lanes = [[_mm256_setzero_si256(); 2]; Q];
     let codes = sweep.codes.as_ptr();
@@ -81,7 +81,7 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
     Q
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn low([low, rest]: [&[u8]; 2], queries: [&[i8]; 2]) -> i32 {
     let (low, rest) = (row(low, queries[0]), row(rest, queries[1]));
     let lanes = _mm256_add_epi32(low, _mm256_slli_epi32::<4>(rest));
@@ -95,7 +95,7 @@ fn low([low, rest]: [&[u8]; 2], queries: [&[i8]; 2]) -> i32 {
 
 /// Products of a row's halves with a query's, in eight sums.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn row(codes: &[u8], query: &[i8]) -> __m256i {
     let mut lanes = _mm256_setzero_si256();
     for at in (0..codes.len()).step_by(32) {
@@ -114,7 +114,7 @@ fn row(codes: &[u8], query: &[i8]) -> __m256i {
 
 /// The mask of documents that are not excluded; `sums` become their `J`.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 pub(super) fn test(factors: &[u8], tails: &[u8], sums: &mut [i32; TILE], bound: &Loose) -> u32 {
     let factors = factors[..3 * TILE * 4].as_ptr().cast::<f32>();
     let tails = tails[..TILE * 4].as_ptr().cast::<f32>();

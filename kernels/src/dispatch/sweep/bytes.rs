@@ -18,7 +18,7 @@ const QUERIES: usize = 6;
 const HELD: usize = 8;
 
 /// Unpacks nibbles of sixteen documents to bytes: `[below, above][steps][16][4]`, zeros behind.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn unpack(codes: &[u8], into: &mut [u8]) {
     let nibble = _mm256_set1_epi8(15);
     let (below, above) = into.split_at_mut(into.len() / 2);
@@ -35,7 +35,7 @@ fn unpack(codes: &[u8], into: &mut [u8]) {
     above[codes.len()..].fill(0);
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn sweep(sweep: &TileSweep, survivors: &mut Vec<Survivor>) {
     let row = sweep.row;
     let mut sums = [[0i32; TILE]; QUERIES];
@@ -62,7 +62,7 @@ fn sweep(sweep: &TileSweep, survivors: &mut Vec<Survivor>) {
 
 /// Products of `Q` queries with sixteen documents.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn multiply<const Q: usize>(codes: &[u8], queries: &[i8], row: usize, sums: &mut [[i32; TILE]; Q]) {
     assert!(codes.len() >= TILE * row && queries.len() >= Q * row && row.is_multiple_of(4 * HELD));
     let ones = _mm256_set1_epi16(1);

@@ -7,7 +7,7 @@ use crate::dispatch::prefetch_line;
 
 pub(in crate::dispatch) const SWEEPS: Sweeps = Sweeps { sweep, low };
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 fn sweep(sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
     let mut at = 0;
     while at < sweep.bounds.len() {
@@ -21,7 +21,7 @@ fn sweep(sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
 
 /// Queries `at..at + Q`; returns Q.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut [[i32; 16]]) -> usize {
     let nibble = _mm512_set1_epi8(15);
     let mut lanes = [[_mm512_setzero_si512(); 2]; Q];
@@ -81,7 +81,7 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
     Q
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 fn low([low, rest]: [&[u8]; 2], queries: [&[i8]; 2]) -> i32 {
     let (low, rest) = (row(low, queries[0]), row(rest, queries[1]));
     _mm512_reduce_add_epi32(_mm512_add_epi32(low, _mm512_slli_epi32::<4>(rest)))
@@ -89,7 +89,7 @@ fn low([low, rest]: [&[u8]; 2], queries: [&[i8]; 2]) -> i32 {
 
 /// Products of a row's halves with a query's, in sixteen sums.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 fn row(codes: &[u8], query: &[i8]) -> __m512i {
     let nibble = _mm512_set1_epi8(15);
     let mut lanes = [_mm512_setzero_si512(); 2];
