@@ -72,7 +72,9 @@ pub use device::Device;
 pub use dispatch::Instructions;
 pub use element::Element;
 pub use error::Error;
-pub use graph::{BuiltGraph, Graph, GraphAnswer, GraphOptions, GraphSearch, GraphSection, Walk};
+pub use graph::{
+    BuiltGraph, Graph, GraphAnswer, GraphOptions, GraphSearch, GraphSection, GraphSections, Walk,
+};
 pub use plane::Plane;
 pub use search::{Candidate, Counters, Options, max_inner_product};
 pub use tiles::{TileNumbers, TileRegisters};

@@ -1,8 +1,8 @@
 //! Graphs: the same on every processor and number of threads, and unharmed by damaged bytes.
 
 use stratal_kernels::{
-    BuiltGraph, Counters, Error, Graph, GraphOptions, GraphSearch, GraphSection, Instructions, Options,
-    Plane, Walk, max_inner_product,
+    BuiltGraph, Counters, Error, Graph, GraphOptions, GraphSearch, GraphSection, GraphSections, Instructions,
+    Options, Plane, Walk, max_inner_product,
 };
 
 struct Numbers(u64);
@@ -45,7 +45,7 @@ impl Bytes {
         Bytes(lines, sections.iter().map(Vec::len).collect())
     }
 
-    fn sections(&self) -> [&[u8]; 8] {
+    fn sections(&self) -> GraphSections<'_> {
         std::array::from_fn(|number| {
             let lines = &self.0[number];
             let at = aligned_at(lines);
@@ -283,6 +283,56 @@ fn documents_of_several_vectors_are_found_by_the_best_and_once() {
         matches!(refused, Err(Error::GraphSection { .. })),
         "planes that it was not built over"
     );
+}
+
+/// Vectors of a document that are nearly the same, and some that codes can hardly tell.
+#[test]
+fn scores_are_of_the_best_vector_whatever_codes_tell() {
+    let (dimension, rows, layers) = (72, 1200, 3);
+    let mut numbers = Numbers(50);
+    let common = numbers.vectors(rows * dimension);
+    let values: Vec<Vec<f32>> = (0..layers)
+        .map(|_| {
+            let mut values: Vec<f32> = numbers
+                .vectors(rows * dimension)
+                .iter()
+                .zip(&common)
+                .map(|(own, common)| common + 0.02 * own)
+                .collect();
+            // Far outside of what the steps of a component reach.
+            for vector in values.chunks_exact_mut(dimension).step_by(17) {
+                vector[numbers.next() as usize % dimension] += 40.0;
+            }
+            normalise(&mut values, dimension);
+            values
+        })
+        .collect();
+    let planes: Vec<Plane> = values
+        .iter()
+        .map(|values| Plane::from_f32(values, dimension).unwrap())
+        .collect();
+    let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
+    let sections = bytes.sections();
+    let graph = Graph::open(&sections).unwrap();
+    let mut walk = Walk::new();
+    // Also questions that lie where the outliers do.
+    let mut queries = numbers.vectors(20 * dimension);
+    queries.extend_from_slice(&values[1][17 * dimension..][..20 * 17 * dimension]);
+    for query in queries.chunks_exact(dimension).step_by(5) {
+        let truth = max_inner_product(query, dimension, &planes, &Options::new(rows)).unwrap();
+        for instructions in paths() {
+            for (k, width) in [(10, 10), (10, 30), (rows, rows)] {
+                let search = GraphSearch::new(k, width).instructions(instructions);
+                let found = graph
+                    .search(&sections, &planes, query, &search, &mut walk)
+                    .unwrap();
+                assert!(found.iter().all(|found| truth[0].contains(found)));
+                if k == rows {
+                    assert_eq!(found, truth[0]);
+                }
+            }
+        }
+    }
 }
 
 /// Vectors of each layer about a direction of its own, so that hardly an edge leads from one to another.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use stratal_kernels::{BuiltGraph, Graph, GraphOptions, GraphSection};
+use stratal_kernels::{BuiltGraph, Graph, GraphOptions, GraphSection, GraphSections};
 use stratal_storage::{Part, Segment, Store};
 
 use super::curve::{Curve, stopped};
@@ -214,7 +214,7 @@ impl Build<'_> {
                 None => built.section(section),
             })
             .collect();
-        let mut sections: [&[u8]; 8] = [&[]; 8];
+        let mut sections = GraphSections::default();
         for ((to, small), section) in sections.iter_mut().zip(&small).zip(GraphSection::ALL) {
             *to = built.large(section).unwrap_or(small);
         }

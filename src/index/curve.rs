@@ -1,7 +1,7 @@
 //! What recall a graph reaches at which width: measured when it is built, kept in its file.
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
-use stratal_kernels::{Graph, GraphSearch, Options, Plane, Walk, max_inner_product};
+use stratal_kernels::{Graph, GraphSearch, GraphSections, Options, Plane, Walk, max_inner_product};
 
 use crate::schema::Schema;
 use crate::{Error, Result};
@@ -45,7 +45,12 @@ struct Point {
 
 impl Curve {
     /// Asks a fresh graph what an exact search answers too.
-    pub fn measure(graph: &Graph, sections: &[&[u8]; 8], planes: &[Plane], schema: &Schema) -> Result<Curve> {
+    pub fn measure(
+        graph: &Graph,
+        sections: &GraphSections,
+        planes: &[Plane],
+        schema: &Schema,
+    ) -> Result<Curve> {
         let dimension = schema.dimension();
         let rows = planes.first().map_or(0, Plane::rows);
         let questions = questions(planes, rows, schema);

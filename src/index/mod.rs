@@ -33,10 +33,10 @@ pub(crate) fn is_worth_while(segment: &Segment, layout: &Layout) -> bool {
 }
 
 /// The make of what is written; others are left out and made again.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// The section with the curve; the graph's own come before, in the order of `GraphSection::ALL`, from 1.
-const CURVE: u32 = 9;
+const CURVE: u32 = 10;
 
 fn companion_of(layout: &Layout) -> CompanionKind {
     CompanionKind::Graph {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use stratal_kernels::{Graph, GraphSection, Walk};
+use stratal_kernels::{Graph, GraphSection, GraphSections, Walk};
 use stratal_storage::{Companion, Layout, Segment};
 
 use super::curve::Curve;
@@ -69,7 +69,7 @@ impl Indexed {
     }
 
     /// The graph's bytes, in the order in which the kernels take them.
-    pub fn sections(&self) -> stratal_storage::Result<[&[u8]; 8]> {
+    pub fn sections(&self) -> stratal_storage::Result<GraphSections<'_>> {
         sections(&self.companion)
     }
 
@@ -79,15 +79,15 @@ impl Indexed {
     }
 }
 
-fn sections(companion: &Companion) -> stratal_storage::Result<[&[u8]; 8]> {
-    let mut sections: [&[u8]; 8] = [&[]; 8];
+fn sections(companion: &Companion) -> stratal_storage::Result<GraphSections<'_>> {
+    let mut sections = GraphSections::default();
     for (number, section) in sections.iter_mut().enumerate() {
         *section = companion.section(number as u32 + 1, 0)?;
     }
     Ok(sections)
 }
 
-const _: () = assert!(GraphSection::ALL.len() == 8 && CURVE == 9);
+const _: () = assert!(GraphSection::ALL.len() as u32 + 1 == CURVE);
 
 impl Graphs {
     /// The graph of a segment, if there is one that can be used.

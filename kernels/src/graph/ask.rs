@@ -2,7 +2,10 @@
 
 use std::cmp::Ordering;
 
-use crate::{Candidate, Counters, Instructions};
+use super::links::Links;
+use super::sections::{Graph, GraphSections};
+use crate::dispatch::prefetch;
+use crate::{Candidate, Counters, Instructions, Plane};
 
 /// What is asked of a graph.
 #[derive(Clone, Copy)]
@@ -105,4 +108,51 @@ pub struct GraphAnswer {
     pub live: usize,
     /// Whether it ended because nothing that was left could score enough.
     pub ended_early: bool,
+}
+
+/// What is asked for, checked.
+pub(super) struct Ask<'a> {
+    pub graph: &'a Graph,
+    pub sections: &'a GraphSections<'a>,
+    pub planes: &'a [Plane<'a>],
+    pub queries: &'a [f32],
+    pub options: &'a GraphSearch<'a>,
+    pub rows: usize,
+}
+
+impl Ask<'_> {
+    pub fn is_live(&self, row: u32) -> bool {
+        let is_set = |(live, _): (&[u64], usize)| live[row as usize / 64] >> (row % 64) & 1 == 1;
+        (row as usize) < self.rows && self.options.live.is_none_or(is_set)
+    }
+
+    /// The document whose vector a node is.
+    pub fn document(&self, node: u32) -> u32 {
+        match self.graph.layers {
+            // Most have one, and dividing takes a while.
+            1 => node,
+            layers => node / layers as u32,
+        }
+    }
+
+    /// The rows of a document: rows with equal vectors are one.
+    pub fn rows_of(&self, document: u32) -> impl Iterator<Item = u32> {
+        let twins = &self.graph.twins;
+        let from = twins.partition_point(|&[of, _]| of < document);
+        let twins = twins[from..].iter().take_while(move |&&[of, _]| of == document);
+        std::iter::once(Graph::row(self.sections, document)).chain(twins.map(|&[_, row]| row))
+    }
+
+    /// Fetches a node's vector, and the codes of its siblings.
+    pub fn fetch(&self, links: &Links, node: u32) {
+        let row = Graph::row(self.sections, self.document(node));
+        if self.is_live(row) {
+            let own = node as usize % self.planes.len();
+            prefetch(self.planes[own].row_bytes(row as usize));
+            for layer in (0..self.planes.len()).filter(|&layer| layer != own) {
+                let sibling = node as usize - own + layer;
+                links.fetch_whole(sibling);
+            }
+        }
+    }
 }

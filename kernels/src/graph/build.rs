@@ -1,7 +1,8 @@
 //! Building a graph.
 
 use super::basis::Basis;
-use super::lanes::{Lanes, Line};
+use super::entries::Entries;
+use super::lanes::Lanes;
 use super::leaves;
 use super::link::{self, Edges};
 use super::links::{DEGREE, Links, NONE, Shell};
@@ -22,8 +23,10 @@ const RATIO: f32 = 1.5;
 /// A shell of fewer nodes is read whole.
 const SMALL: usize = 256;
 
-/// Nodes at which a walk begins.
-const ENTRIES: usize = 48;
+/// Nodes at which a walk can begin: as many more as save more hops than it takes to choose among them, and what a
+/// smaller shell has.
+const ENTRIES: usize = 512;
+const FEW_ENTRIES: usize = 48;
 
 /// Shells at most; the last one takes what is left, however short.
 const SHELLS: usize = 48;
@@ -116,7 +119,13 @@ fn sort_into_shells(planes: &[Plane], rows: &[u32]) -> (Vec<Source>, Vec<Shell>)
         let entries = if count <= SMALL {
             count
         } else {
-            ENTRIES.div_ceil(planes.len())
+            let nodes = count * planes.len();
+            let entries = if nodes / ENTRIES >= 8 {
+                ENTRIES
+            } else {
+                FEW_ENTRIES
+            };
+            entries.div_ceil(planes.len())
         };
         for at in 0..entries {
             let other = at + numbers.below(count - at);
@@ -172,11 +181,16 @@ unsafe fn refine<L: Lanes>(
         is_apart: false,
         first: &points.first,
         rest: &points.rest,
+        doubts: &points.doubts,
         neighbours: edges,
     };
+    let entries: Vec<Entries> = shells
+        .iter()
+        .map(|shell| Entries::of(shell, &points.first, basis.head))
+        .collect();
     let idle = std::sync::Mutex::new(Vec::<Walker>::new());
     let candidates = |point: usize| {
-        let shell = &shells[shells.partition_point(|shell| shell.first as usize <= point) - 1];
+        let shell = shells.partition_point(|shell| shell.first as usize <= point) - 1;
         let mut others: Vec<u32> = edges[point * DEGREE..][..DEGREE]
             .iter()
             .copied()
@@ -192,7 +206,7 @@ unsafe fn refine<L: Lanes>(
         points.turned(point, &mut turned);
         walker.query.set_turned(basis, &turned);
         // SAFETY: the caller promises the instructions; the links are of one graph.
-        unsafe { walker.walk::<L>(&links, shell, &Limits::width(REFINING)) };
+        unsafe { walker.walk::<L>(&links, &shells[shell], &entries[shell], &Limits::width(REFINING)) };
         others.extend(&walker.trail);
         others.extend(walker.found().map(|(_, node)| node));
         idle.lock()
@@ -282,16 +296,10 @@ fn numbered(
         let own = &edges[old as usize * layers * DEGREE..][..layers * DEGREE];
         neighbours.extend(own.iter().map(|&to| renamed(to)));
     }
-    let moved = |lines: &mut Vec<Line>, each: usize| {
-        let old = std::mem::take(lines);
-        let mut new = Vec::with_capacity(old.len());
-        for &node in order {
-            new.extend_from_slice(&old[node as usize * each..][..each]);
-        }
-        new
-    };
-    let first = moved(&mut points.first, layers * basis.head);
-    let rest = moved(&mut points.rest, layers * basis.rest());
+    let first = moved(&mut points.first, layers * basis.head, order);
+    let rest = moved(&mut points.rest, layers * basis.rest(), order);
+    let each = if points.doubts.is_empty() { 0 } else { layers };
+    let doubts = moved(&mut points.doubts, each, order);
     let rows: Vec<u32> = order.iter().map(|&old| sources[old as usize].row).collect();
     let mut nodes: Vec<[u32; 2]> = rows
         .iter()
@@ -311,7 +319,8 @@ fn numbered(
         layers,
         is_apart: link::is_apart(&neighbours, layers),
         basis,
-        doubt: points.doubt,
+        doubts,
+        longest: points.longest,
         shells,
         rows,
         twins,
@@ -319,4 +328,14 @@ fn numbered(
         first,
         rest,
     }
+}
+
+/// The same, `each` a document, in another order of documents.
+fn moved<T: Copy>(all: &mut Vec<T>, each: usize, order: &[u32]) -> Vec<T> {
+    let old = std::mem::take(all);
+    let mut new = Vec::with_capacity(old.len());
+    for &document in order {
+        new.extend_from_slice(&old[document as usize * each..][..each]);
+    }
+    new
 }

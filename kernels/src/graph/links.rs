@@ -2,6 +2,7 @@
 
 use super::basis::Basis;
 use super::lanes::Line;
+use super::points::Doubt;
 use crate::dispatch::prefetch_line;
 
 /// Neighbours of a node.
@@ -33,6 +34,8 @@ pub(super) struct Links<'a> {
     pub first: &'a [Line],
     /// `[nodes, lines + ⌈lines / 2⌉]` the high halves, and the low bits.
     pub rest: &'a [Line],
+    /// `[nodes]` where documents have several vectors: how far codes are off.
+    pub doubts: &'a [Doubt],
     /// `[nodes, DEGREE]`, filled up with [`NONE`].
     pub neighbours: &'a [u32],
 }

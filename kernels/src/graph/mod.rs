@@ -21,6 +21,9 @@ mod ask;
 mod avx2;
 mod basis;
 mod build;
+mod entries;
+mod found;
+mod keys;
 mod lanes;
 mod leaves;
 mod link;
@@ -36,4 +39,4 @@ mod vnni;
 
 pub use answer::Walk;
 pub use ask::{GraphAnswer, GraphSearch};
-pub use sections::{BuiltGraph, Graph, GraphOptions, GraphSection};
+pub use sections::{BuiltGraph, Graph, GraphOptions, GraphSection, GraphSections};

@@ -26,20 +26,30 @@ pub(super) struct Points {
     /// The codes that a walk reads: `[points, head]` lines; and `[points, lines + ⌈lines / 2⌉]`, the whole code.
     pub first: Vec<Line>,
     pub rest: Vec<Line>,
-    /// Where documents have several vectors: how far codes are off.
-    pub doubt: Doubt,
+    /// Where documents have several vectors: how far codes are off, and the length of the longest centred vector.
+    pub doubts: Vec<Doubt>,
+    pub longest: f32,
 }
 
-/// How far codes can be off by all their bits, in all vectors.
-#[derive(Debug, Clone, Copy, Default)]
+/// How far a code is off by all its bits: the upper halves of f32, rounded up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 pub(super) struct Doubt {
-    /// No vector is further from what its code stands for, over its shell's norm.
-    pub distance: f32,
-    /// No code is longer, in steps.
-    pub steps: f32,
+    distance: u16,
+    steps: u16,
 }
 
 impl Doubt {
+    /// How far the vector is from what its code stands for, over its shell's norm.
+    pub fn distance(self) -> f32 {
+        f32::from_bits(u32::from(self.distance) << 16)
+    }
+
+    /// How long the code is, in steps.
+    pub fn steps(self) -> f32 {
+        f32::from_bits(u32::from(self.steps) << 16)
+    }
+
     /// Of a centred vector, and its code in steps, which is changed.
     fn of(basis: &Basis, vector: &[f32], coded: &mut [f32], back: &mut Vec<f32>) -> Doubt {
         let steps = dot(coded, coded).sqrt();
@@ -51,17 +61,10 @@ impl Doubt {
         back.iter_mut()
             .zip(vector)
             .for_each(|(back, value)| *back -= value);
+        let up = |length: f32| ((length.to_bits() + 0xffff) >> 16) as u16;
         Doubt {
-            distance: dot(back, back).sqrt(),
-            steps,
-        }
-    }
-
-    /// Of both.
-    fn or(self, other: Doubt) -> Doubt {
-        Doubt {
-            distance: self.distance.max(other.distance),
-            steps: self.steps.max(other.steps),
+            distance: up(dot(back, back).sqrt()),
+            steps: up(steps),
         }
     }
 }
@@ -113,7 +116,8 @@ impl Points {
                 all.more.append(&mut task.more);
                 all.first.append(&mut task.first);
                 all.rest.append(&mut task.rest);
-                all.doubt = all.doubt.or(task.doubt);
+                all.doubts.append(&mut task.doubts);
+                all.longest = all.longest.max(task.longest);
             }
         }
         all
@@ -159,7 +163,8 @@ impl Points {
                     put_head(&mut head, i, level >> 2, part / COARSE_STEP);
                 }
                 if planes.len() > 1 {
-                    task.doubt = task.doubt.or(Doubt::of(basis, &vector, &mut coded, &mut back));
+                    task.longest = task.longest.max(dot(&vector, &vector).sqrt());
+                    task.doubts.push(Doubt::of(basis, &vector, &mut coded, &mut back));
                 }
                 let squares: i32 = eight
                     .iter()

@@ -42,7 +42,8 @@ pub(crate) struct CodedQuery {
     /// The weights of the components, and those of a head's components, in its order.
     weighted: Vec<f32>,
     of_head: Vec<f32>,
-    small: Vec<i8>,
+    /// Those, rounded.
+    pub small: Vec<i8>,
 }
 
 impl CodedQuery {
@@ -89,14 +90,16 @@ impl CodedQuery {
         self.weigh(basis, 0.0);
     }
 
-    /// How far an estimate by all bits can be from the true score, over the shell's norm, for a query of length 1: by
-    /// the rounding of the vector, of the query, and of its weights. Cauchy and Schwarz, and a little for f32.
-    pub fn slack(&self, doubt: &Doubt) -> f32 {
+    /// How far estimates by all bits can be from the true scores, for vectors that are no longer than `longest` when they
+    /// are centred.
+    pub fn slack(&self, longest: f32) -> Slack {
         let pairs = self.weighted.iter().zip(&self.whole);
         let off = pairs.map(|(weight, &small)| (weight - self.scale * f32::from(small)).powi(2));
-        let weights = off.sum::<f32>().sqrt();
-        // A centred vector is no longer than 2, for neither it nor the mean is longer than 1.
-        doubt.distance + self.rounding * (2.0 + doubt.distance) + weights * doubt.steps + 1e-4
+        Slack {
+            weights: off.sum::<f32>().sqrt(),
+            rounding: self.rounding,
+            longest,
+        }
     }
 
     #[inline(always)]
@@ -147,6 +150,23 @@ impl CodedQuery {
             self.errors[0] = head_error;
         }
         self.margin = MARGIN * head_error;
+    }
+}
+
+/// What estimates by all bits are off: by the rounding of the vector, of the query, and of its weights.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slack {
+    weights: f32,
+    rounding: f32,
+    longest: f32,
+}
+
+impl Slack {
+    /// No more than this, over the shell's norm, for a query of length 1: Cauchy and Schwarz, and a little for f32.
+    #[inline(always)]
+    pub fn of(&self, doubt: Doubt) -> f32 {
+        let distance = doubt.distance();
+        distance + self.rounding * (self.longest + distance) + self.weights * doubt.steps() + 1e-4
     }
 }
 

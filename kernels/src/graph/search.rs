@@ -1,5 +1,7 @@
 //! Walking a graph: from the entries to the nodes whose codes promise the largest scores.
 
+use super::entries::{CHOSEN, Entries};
+use super::keys::{LEFT, insert_key, key, node_of, score_of};
 use super::lanes::{LANES, Lanes};
 use super::links::{DEGREE, Links, Shell};
 use super::query::CodedQuery;
@@ -10,11 +12,15 @@ pub(super) struct Walker {
     pub query: CodedQuery,
     /// Best first, one a document: the estimate's order in the upper half, then the node and whether it was left.
     beam: Vec<u64>,
+    /// Vectors that another one of their document has kept from the beam, or driven out.
+    seconds: Vec<u64>,
     /// Where layers lie apart: what was found in each.
     found_apart: Vec<u64>,
     /// A bit for each node that was seen, and these nodes.
     seen: Vec<u32>,
     met: Vec<u32>,
+    /// Room for products with entries.
+    products: Vec<i32>,
     /// The nodes left by the last walk.
     pub trail: Vec<u32>,
     pub keep_trail: bool,
@@ -45,7 +51,7 @@ impl Limits {
 
     /// For a walk in one of several layers, that finds where to go on from.
     fn narrow(&self, layers: usize) -> Limits {
-        let width = (self.width / layers).max(ALONE);
+        let width = (self.width.saturating_mul(3) / (2 * layers)).max(ALONE);
         Limits {
             width,
             rank: self.rank.min(width),
@@ -67,55 +73,19 @@ struct Fresh {
 /// Places at the top of a beam whose neighbours are fetched at once, for they are left soon.
 const SOON: usize = 3;
 
-/// Places of a beam that are looked at together.
-const STRETCH: usize = 32;
-
-const LEFT: u64 = 1;
-
 /// Distances shorter than so many standard deviations of an estimate are taken to be as long.
 const ERRORS: f32 = 16.0;
-
-fn key(score: f32, node: u32) -> u64 {
-    let bits = score.to_bits();
-    let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
-    u64::from(ordered) << 32 | u64::from(!node & 0x7fff_ffff) << 1
-}
-
-fn node_of(key: u64) -> u32 {
-    !(key as u32 >> 1) & 0x7fff_ffff
-}
-
-fn score_of(key: u64) -> f32 {
-    let ordered = (key >> 32) as u32;
-    f32::from_bits(if ordered >> 31 == 1 {
-        ordered & !(1 << 31)
-    } else {
-        !ordered
-    })
-}
-
-/// Puts a key into the place that its order gives it; the last one, a smaller one, falls out. Returns the place.
-///
-/// # Safety
-/// The processor must have the instructions of `L`; there must be a key.
-#[inline(always)]
-unsafe fn insert_key<L: Lanes>(keys: &mut [u64], key: u64) -> usize {
-    let mut from = (keys.len() - 1) / STRETCH * STRETCH;
-    while from > 0 && keys[from - 1] < key {
-        from -= STRETCH;
-    }
-    // SAFETY: the caller promises the instructions.
-    from + unsafe { L::insert(&mut keys[from..], key) }
-}
 
 impl Walker {
     pub fn new() -> Walker {
         Walker {
             query: CodedQuery::new(),
             beam: Vec::new(),
+            seconds: Vec::new(),
             found_apart: Vec::new(),
             seen: Vec::new(),
             met: Vec::new(),
+            products: Vec::new(),
             trail: Vec::new(),
             keep_trail: false,
             read: [0; 2],
@@ -125,6 +95,11 @@ impl Walker {
     /// The best node of each document that was found, with its estimate, best first.
     pub fn found(&self) -> impl ExactSizeIterator<Item = (f32, u32)> {
         self.beam.iter().map(|&key| (score_of(key), node_of(key)))
+    }
+
+    /// Other nodes of the documents that were found, with their estimates, in any order.
+    pub fn seconds(&self) -> impl Iterator<Item = (f32, u32)> {
+        self.seconds.iter().map(|&key| (score_of(key), node_of(key)))
     }
 
     /// Walks `shell`. The estimates are over the shell's norm.
@@ -138,15 +113,23 @@ impl Walker {
     /// # Safety
     /// The processor must have the instructions of `L`; `first` and `rest` must be as long as `neighbours` asks for.
     #[inline(always)]
-    pub unsafe fn walk<L: Lanes>(&mut self, links: &Links, shell: &Shell, limits: &Limits) {
+    pub unsafe fn walk<L: Lanes>(
+        &mut self,
+        links: &Links,
+        shell: &Shell,
+        entries: &Entries,
+        limits: &Limits,
+    ) {
         self.beam.clear();
+        self.seconds.clear();
         self.trail.clear();
         let nodes = links.neighbours.len() / DEGREE;
         self.forget(nodes);
         // A document is left by one of its vectors, so edges alone need not lead to all.
         let reaches_all = limits.width.saturating_mul(links.layers) >= shell.count as usize;
-        let entries = if reaches_all { shell.count } else { shell.entries };
-        let entries = shell.first..shell.first + entries;
+        let count = if reaches_all { shell.count } else { shell.entries };
+        let near = (entries.are_many() && !reaches_all).then_some(entries);
+        let entries = shell.first..shell.first + count;
         let layers = links.layers as u32;
         // Where layers lie apart what is near in one leads to no other: first a narrow walk in each, then on from all.
         let apart = if links.is_apart && !reaches_all { layers } else { 0 };
@@ -158,9 +141,18 @@ impl Walker {
                 limits.narrow(links.layers)
             };
             if !is_all || apart == 0 {
-                let own = entries.clone().filter(|node| is_all || node % layers == layer);
+                let is_own = |node: u32| is_all || node % layers == layer;
                 // SAFETY: entries are nodes of the graph.
-                unsafe { self.begin::<L>(links, own, &limits) };
+                unsafe {
+                    match near {
+                        Some(near) if is_all => self.begin_near::<L>(links, near, |_| true, &limits),
+                        Some(near) => self.begin_near::<L>(links, near, is_own, &limits),
+                        None => {
+                            let own = entries.clone().filter(|&node| is_own(node));
+                            self.begin::<L>(links, own, &limits);
+                        }
+                    }
+                }
             } else {
                 self.gather_apart(layers, limits.width);
             }
@@ -170,6 +162,26 @@ impl Walker {
                 self.found_apart.append(&mut self.beam);
             }
         }
+    }
+
+    /// Offers the nearest of many entries.
+    ///
+    /// # Safety
+    /// As [`Walker::walk`]; the entries must be nodes of the graph.
+    #[inline(always)]
+    unsafe fn begin_near<L: Lanes>(
+        &mut self,
+        links: &Links,
+        entries: &Entries,
+        counts: impl Fn(u32) -> bool,
+        limits: &Limits,
+    ) {
+        let mut nodes = [0; CHOSEN];
+        // SAFETY: the caller promises the instructions.
+        let count =
+            unsafe { entries.nearest::<L>(&self.query.small, counts, &mut self.products, &mut nodes) };
+        // SAFETY: as above, and for the entries.
+        unsafe { self.begin::<L>(links, nodes[..count].iter().copied(), limits) };
     }
 
     /// Offers nodes at which a walk begins.
@@ -200,8 +212,9 @@ impl Walker {
         let mut found = std::mem::take(&mut self.found_apart);
         found.sort_unstable_by(|a, b| b.cmp(a));
         for &key in &found {
-            let is_known = self.sibling_of(node_of(key), layers).is_some();
-            if self.beam.len() < width && !is_known {
+            if self.sibling_of(node_of(key), layers).is_some() {
+                self.seconds.push(key);
+            } else if self.beam.len() < width {
                 self.beam.push(key);
             }
         }
@@ -417,9 +430,15 @@ impl Walker {
             layers => self.sibling_of(node, layers as u32),
         };
         let end = match sibling {
-            Some(place) if self.beam[place] >= key => return usize::MAX,
+            Some(place) if self.beam[place] >= key => {
+                self.seconds.push(key);
+                return usize::MAX;
+            }
             // It falls out.
-            Some(place) => place + 1,
+            Some(place) => {
+                self.seconds.push(self.beam[place]);
+                place + 1
+            }
             None => {
                 if self.beam.len() < width {
                     self.beam.push(0);
@@ -466,12 +485,14 @@ mod tests {
             is_apart: false,
             first: &[],
             rest: &[],
+            doubts: &[],
             neighbours: &[],
         };
         let mut walker = Walker::new();
         let mut numbers = Numbers(5);
         for width in [1, 2, 7, 40] {
             walker.beam.clear();
+            walker.seconds.clear();
             walker.seen = vec![0; 3];
             let mut best = [f32::NEG_INFINITY; 30];
             for node in 0..90 {
@@ -491,6 +512,18 @@ mod tests {
                 documents.sort_unstable();
                 documents.dedup();
                 assert_eq!(documents.len(), expected.len());
+            }
+            if width >= 30 {
+                let mut all: Vec<u32> = walker
+                    .found()
+                    .chain(walker.seconds())
+                    .map(|(_, node)| node)
+                    .collect();
+                all.sort_unstable();
+                assert!(
+                    all.into_iter().eq(0..90),
+                    "no vector of a document that is kept is forgotten"
+                );
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::basis::Basis;
 use super::build;
+use super::entries::Entries;
 use super::lanes::{Line, Portable};
 use super::links::{DEGREE, Links, Shell};
 use super::points::Doubt;
@@ -12,9 +13,9 @@ use crate::{Error, Instructions, MAX_DIMENSION, Plane};
 /// 128⌉` those of the high halves of a code, `c = ⌈b / 2⌉` those of its low bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GraphSection {
-    /// u32: `m`, `D`, `h`, 1 where layers lie apart, shells; f32: of several layers how far a vector is from what its code stands for at most, over
-    /// its shell's norm, and how long a code is at most, in steps; then for each shell u32 first node, nodes, entries
-    /// (its first nodes), and f32 the norm that none of its vectors exceeds.
+    /// u32: `m`, `D`, `h`, 1 where layers lie apart, shells; f32: of several layers the length of the longest vector less
+    /// the mean, over its shell's norm; then for each shell u32 first node, nodes, entries (its first nodes), and f32 the
+    /// norm that none of its vectors exceeds.
     Head,
     /// `[D]` f32 mean of the vectors over their shells' norms; `[D]` f32 steps; `[D]` f32 units.
     Scales,
@@ -36,11 +37,14 @@ pub enum GraphSection {
     /// `i` holding numbers `64 j + i`, the lowest first: with them a value is a quarter of the step times four times the
     /// number above plus this one less 31.5.
     Rest,
+    /// `[N, m, 2]` bf16, rounded up, of several layers; else nothing: how far a vector is from what all bits of its code
+    /// stand for, over its shell's norm; and the length of its code, in steps.
+    Doubts,
 }
 
 impl GraphSection {
     /// Every section, in the order in which they are passed.
-    pub const ALL: [GraphSection; 8] = [
+    pub const ALL: [GraphSection; 9] = [
         GraphSection::Head,
         GraphSection::Scales,
         GraphSection::Directions,
@@ -49,8 +53,12 @@ impl GraphSection {
         GraphSection::Neighbours,
         GraphSection::First,
         GraphSection::Rest,
+        GraphSection::Doubts,
     ];
 }
+
+/// The bytes of a graph, in the order of [`GraphSection::ALL`].
+pub type GraphSections<'a> = [&'a [u8]; GraphSection::ALL.len()];
 
 /// How to build. `GraphOptions::default()` indexes all rows.
 #[derive(Clone, Copy, Default)]
@@ -110,13 +118,14 @@ pub struct BuiltGraph {
     pub(super) layers: usize,
     pub(super) is_apart: bool,
     pub(super) basis: Basis,
-    pub(super) doubt: Doubt,
+    pub(super) longest: f32,
     pub(super) shells: Vec<Shell>,
     pub(super) rows: Vec<u32>,
     pub(super) twins: Vec<[u32; 2]>,
     pub(super) neighbours: Vec<u32>,
     pub(super) first: Vec<Line>,
     pub(super) rest: Vec<Line>,
+    pub(super) doubts: Vec<Doubt>,
 }
 
 impl BuiltGraph {
@@ -170,6 +179,7 @@ impl BuiltGraph {
             GraphSection::Neighbours => bytemuck::cast_slice(&self.neighbours).to_vec(),
             GraphSection::First => bytemuck::cast_slice(&self.first).to_vec(),
             GraphSection::Rest => bytemuck::cast_slice(&self.rest).to_vec(),
+            GraphSection::Doubts => bytemuck::cast_slice(&self.doubts).to_vec(),
         }
     }
 
@@ -180,6 +190,7 @@ impl BuiltGraph {
             GraphSection::Neighbours => Some(bytemuck::cast_slice(&self.neighbours)),
             GraphSection::First => Some(bytemuck::cast_slice(&self.first)),
             GraphSection::Rest => Some(bytemuck::cast_slice(&self.rest)),
+            GraphSection::Doubts => Some(bytemuck::cast_slice(&self.doubts)),
             _ => None,
         }
     }
@@ -195,8 +206,7 @@ impl BuiltGraph {
         ] {
             head.extend((number as u32).to_le_bytes());
         }
-        head.extend(self.doubt.distance.to_le_bytes());
-        head.extend(self.doubt.steps.to_le_bytes());
+        head.extend(self.longest.to_le_bytes());
         for shell in &self.shells {
             for number in [shell.first, shell.count, shell.entries] {
                 head.extend(number.to_le_bytes());
@@ -208,14 +218,14 @@ impl BuiltGraph {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn build_vnni(planes: &[Plane], options: &GraphOptions) -> Result<BuiltGraph, Error> {
     // SAFETY: the caller has asked the processor.
     unsafe { build::build::<super::vnni::Vnni>(planes, options) }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn build_avx2(planes: &[Plane], options: &GraphOptions) -> Result<BuiltGraph, Error> {
     // SAFETY: the caller has asked the processor.
     unsafe { build::build::<super::avx2::Avx2>(planes, options) }
@@ -228,13 +238,15 @@ pub struct Graph {
     is_apart: bool,
     pub(super) documents: usize,
     pub(super) basis: Basis,
-    pub(super) doubt: Doubt,
+    pub(super) longest: f32,
     pub(super) shells: Vec<Shell>,
+    /// One for each shell.
+    pub(super) entries: Vec<Entries>,
     pub(super) twins: Vec<[u32; 2]>,
 }
 
 /// Bytes of the head before its shells.
-const HEAD_BYTES: usize = 28;
+const HEAD_BYTES: usize = 24;
 
 /// A section that is not as it must be.
 fn wrong(section: GraphSection, what: &'static str) -> Error {
@@ -265,7 +277,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::GraphSection`].
-    pub fn open(sections: &[&[u8]; 8]) -> Result<Graph, Error> {
+    pub fn open(sections: &GraphSections) -> Result<Graph, Error> {
         let [head, scales, directions, rows, twins, ..] = *sections;
         let mut numbers_of_head = numbers(head);
         let mut next = || {
@@ -275,16 +287,13 @@ impl Graph {
                 .map(|n| n as usize)
         };
         let (layers, dimension, lines, apart, count) = (next()?, next()?, next()?, next()?, next()?);
-        let doubt = Doubt {
-            distance: f32::from_bits(next()? as u32),
-            steps: f32::from_bits(next()? as u32),
-        };
+        let longest = f32::from_bits(next()? as u32);
         if layers == 0
             || dimension == 0
             || dimension > MAX_DIMENSION
             || !(1..=super::lanes::HEAD).contains(&lines)
             || head.len() != HEAD_BYTES + count.saturating_mul(16)
-            || !(doubt.distance.is_finite() && doubt.steps.is_finite())
+            || !longest.is_finite()
         {
             return Err(wrong(GraphSection::Head, "has a shape that cannot be"));
         }
@@ -366,16 +375,19 @@ impl Graph {
             order,
             lines,
         );
-        let graph = Graph {
+        let mut graph = Graph {
             layers,
             is_apart: apart != 0,
             documents,
             basis,
-            doubt,
+            longest,
             shells,
+            entries: Vec::new(),
             twins,
         };
-        graph.links(sections)?;
+        let heads = graph.links(sections)?.first;
+        let entries = graph.shells.iter();
+        graph.entries = entries.map(|shell| Entries::of(shell, heads, lines)).collect();
         Ok(graph)
     }
 
@@ -395,8 +407,8 @@ impl Graph {
     }
 
     /// The large sections, checked for their lengths.
-    pub(super) fn links<'a>(&'a self, sections: &[&'a [u8]; 8]) -> Result<Links<'a>, Error> {
-        let [.., neighbours, first, rest] = *sections;
+    pub(super) fn links<'a>(&'a self, sections: &GraphSections<'a>) -> Result<Links<'a>, Error> {
+        let [.., neighbours, first, rest, doubts] = *sections;
         let nodes = self.documents * self.layers;
         let neighbours: &[u32] = bytemuck::try_cast_slice(neighbours)
             .map_err(|_| wrong(GraphSection::Neighbours, "is not aligned"))?;
@@ -404,6 +416,8 @@ impl Graph {
             .map_err(|_| wrong(GraphSection::First, "is not aligned to 64 bytes"))?;
         let rest: &[Line] = bytemuck::try_cast_slice(rest)
             .map_err(|_| wrong(GraphSection::Rest, "is not aligned to 64 bytes"))?;
+        let doubts: &[Doubt] =
+            bytemuck::try_cast_slice(doubts).map_err(|_| wrong(GraphSection::Doubts, "is not aligned"))?;
         if neighbours.len() != nodes * DEGREE {
             return Err(wrong(GraphSection::Neighbours, "has the wrong length"));
         }
@@ -413,18 +427,22 @@ impl Graph {
         if rest.len() != nodes.saturating_mul(self.basis.rest()) {
             return Err(wrong(GraphSection::Rest, "has the wrong length"));
         }
+        if doubts.len() != if self.layers > 1 { nodes } else { 0 } {
+            return Err(wrong(GraphSection::Doubts, "has the wrong length"));
+        }
         Ok(Links {
             basis: &self.basis,
             layers: self.layers,
             is_apart: self.is_apart,
             first,
             rest,
+            doubts,
             neighbours,
         })
     }
 
     /// The row of a document.
-    pub(super) fn row(sections: &[&[u8]; 8], document: u32) -> u32 {
+    pub(super) fn row(sections: &GraphSections, document: u32) -> u32 {
         let bytes = Graph::row_bytes(sections, document);
         bytes
             .first_chunk::<4>()
@@ -432,7 +450,7 @@ impl Graph {
     }
 
     /// Where that stands.
-    pub(super) fn row_bytes<'a>(sections: &[&'a [u8]; 8], document: u32) -> &'a [u8] {
+    pub(super) fn row_bytes<'a>(sections: &GraphSections<'a>, document: u32) -> &'a [u8] {
         sections[3].get(document as usize * 4..).unwrap_or_default()
     }
 }
