@@ -6,15 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::file_writer::{FileWriter, NewSection, SectionWriter};
+use super::file_writer::{FileWriter, NewSection, STEP_BUFFER_BYTES, SectionWriter};
 use super::frame::{FileKind, Header};
 use super::mapped::MappedFile;
 use super::name::SegmentFile;
 use crate::checksum::PAGE_BYTES;
 use crate::error::{Error, Result};
 use crate::vfs::Vfs;
-
-const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// What a companion holds, and what it follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -235,7 +233,7 @@ impl<'a> CompanionWriter<'a> {
             encoding: 0,
             len: None,
         };
-        self.section = Some(self.file.section(section, BUFFER_BYTES));
+        self.section = Some(self.file.section(section, STEP_BUFFER_BYTES));
         Ok(())
     }
 

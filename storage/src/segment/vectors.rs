@@ -13,7 +13,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::file_writer::{FileWriter, NewSection, SectionWriter};
+use super::file_writer::{FileWriter, NewSection, STEP_BUFFER_BYTES, SectionWriter};
 use super::frame::{FileKind, Header, ROWS_MAX};
 use super::mapped::{MappedFile, Section};
 use super::name::SegmentFile;
@@ -24,8 +24,7 @@ use crate::vfs::Vfs;
 
 const KIND_PLANE: u32 = 16;
 /// All buffers of a writer together stay at about this size.
-const BUFFERS_BYTES: usize = 8 * 1024 * 1024;
-const BUFFER_BYTES_MAX: usize = 1024 * 1024;
+const BUFFERS_BYTES: usize = 16 * 1024 * 1024;
 
 /// A vectors file, open. Layers and rows given to it are below the layout's and the file's.
 pub(super) struct Vectors {
@@ -135,7 +134,7 @@ impl<'a> VectorsWriter<'a> {
         let generation = layout.generation;
         let name = SegmentFile::Vectors { number, generation }.to_string();
         let mut file = FileWriter::create(vfs, folder, &name)?;
-        let buffer = (BUFFERS_BYTES / layout.layers as usize).min(BUFFER_BYTES_MAX);
+        let buffer = (BUFFERS_BYTES / layout.layers as usize).min(STEP_BUFFER_BYTES);
         let planes = (0..layout.layers)
             .map(|layer| {
                 let section = NewSection {
