@@ -149,6 +149,9 @@ impl Ask<'_> {
         if self.is_live(row) {
             let own = node as usize % self.planes.len();
             prefetch(self.planes[own].row_bytes(row as usize));
+            if self.planes.len() > 1 {
+                links.fetch_doubts(node as usize - own);
+            }
             for layer in (0..self.planes.len()).filter(|&layer| layer != own) {
                 let sibling = node as usize - own + layer;
                 links.fetch_whole(sibling);

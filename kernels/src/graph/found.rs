@@ -91,10 +91,13 @@ impl Found {
     /// # Safety
     /// The processor must have the instructions of `L`; `links` must be the graph's.
     #[inline(always)]
-    unsafe fn refine<L: Lanes>(&mut self, links: &Links, walker: &Walker) {
+    unsafe fn refine<L: Lanes>(&mut self, ask: &Ask, links: &Links, walker: &Walker) {
         let seconds = self.seconds.iter();
         for &node in self.nodes.iter().map(|(_, node)| node).chain(seconds.clone()) {
             links.fetch_whole(node as usize);
+        }
+        for &(_, node) in self.nodes.iter().take(AHEAD) {
+            ask.fetch(links, node);
         }
         self.refined += (self.nodes.len() + seconds.len()) as u64;
         for (estimate, node) in &mut self.nodes {
@@ -135,7 +138,7 @@ impl Found {
         let pays = self.nodes.len() > k.saturating_add(k / 3);
         let doubt = if pays {
             // SAFETY: as the caller promises.
-            unsafe { self.refine::<L>(links, walker) };
+            unsafe { self.refine::<L>(ask, links, walker) };
             fine * walker.query.errors[1]
         } else {
             coarse * walker.query.errors[0]

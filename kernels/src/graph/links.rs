@@ -77,7 +77,13 @@ impl Links<'_> {
         self.fetch_beside(node, self.basis.lines);
     }
 
-    /// Those and the low bits.
+    /// How far codes are off, of as many nodes as a cache line tells of.
+    #[inline(always)]
+    pub fn fetch_doubts(&self, node: usize) {
+        prefetch(self.doubts, node);
+    }
+
+    /// The high halves, and the low bits.
     #[inline(always)]
     pub fn fetch_whole(&self, node: usize) {
         self.fetch_beside(node, self.basis.rest());
