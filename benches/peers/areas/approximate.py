@@ -36,7 +36,7 @@ def measure(quick: bool):
         if not quick:
             with Bench("1m", "real_1m", program, folder, ["symphonyqg", "symphonyqg8"]) as bench:
                 yield bench.speed(ROUNDS) | bench.size() | bench.target()
-        with Bench("multi", multi, program, folder, ["qdrant-edge", "symphonyqg", "hnswlib"]) as bench:
+        with Bench("multi", multi, program, folder, ["qdrant-edge", "symphonyqg", "symphonyqg8", "hnswlib", "faiss-hnsw-sq8"]) as bench:
             yield bench.several(ROUNDS) | bench.target()
 
 

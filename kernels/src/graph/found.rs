@@ -129,7 +129,7 @@ impl Found {
         &mut self,
         ask: &Ask,
         links: &Links,
-        walker: &Walker,
+        walker: &mut Walker,
         &Scale { query, per_score }: &Scale,
         best: &mut TopK<u32, F>,
     ) {
@@ -149,7 +149,15 @@ impl Found {
             |plane: &Plane, row: u32| kernels.exact(plane.element(), plane.row_bytes(row as usize), query);
         let slack = (layers > 1).then(|| walker.query.slack(ask.graph.longest));
         self.bounds.clear();
-        for &(_, node) in self.nodes.iter().take(AHEAD) {
+        // What comes behind is hardly scored, for the k-th score will be about the k-th estimate.
+        let last = self
+            .nodes
+            .get(k - 1)
+            .map_or(f32::NEG_INFINITY, |&(estimate, _)| estimate);
+        let likely = self
+            .nodes
+            .partition_point(|&(estimate, _)| estimate + doubt >= last);
+        for &(_, node) in self.nodes[..likely].iter().take(AHEAD) {
             ask.fetch(links, node);
         }
         for at in 0..self.nodes.len() {
@@ -157,7 +165,7 @@ impl Found {
             if f64::from(estimate + doubt) * per_score < best.floor() {
                 break;
             }
-            if let Some(&(_, next)) = self.nodes.get(at + AHEAD) {
+            if let Some(&(_, next)) = self.nodes[..likely].get(at + AHEAD) {
                 ask.fetch(links, next);
             }
             if let Some(slack) = &slack {

@@ -44,6 +44,8 @@ pub(crate) struct CodedQuery {
     of_head: Vec<f32>,
     /// Those, rounded.
     pub small: Vec<i8>,
+    /// How far weights are from what they are rounded to.
+    off: Vec<f32>,
 }
 
 impl CodedQuery {
@@ -62,6 +64,7 @@ impl CodedQuery {
             weighted: Vec::new(),
             of_head: Vec::new(),
             small: Vec::new(),
+            off: Vec::new(),
         }
     }
 
@@ -92,11 +95,13 @@ impl CodedQuery {
 
     /// How far estimates by all bits can be from the true scores, for vectors that are no longer than `longest` when they
     /// are centred.
-    pub fn slack(&self, longest: f32) -> Slack {
+    pub fn slack(&mut self, longest: f32) -> Slack {
         let pairs = self.weighted.iter().zip(&self.whole);
-        let off = pairs.map(|(weight, &small)| (weight - self.scale * f32::from(small)).powi(2));
+        self.off.clear();
+        self.off
+            .extend(pairs.map(|(weight, &small)| weight - self.scale * f32::from(small)));
         Slack {
-            weights: off.sum::<f32>().sqrt(),
+            weights: dot(&self.off, &self.off).sqrt(),
             rounding: self.rounding,
             longest,
         }
