@@ -21,7 +21,7 @@ const SAMPLE: usize = 8192;
 const RATIO: f32 = 1.5;
 
 /// A shell of fewer nodes is read whole.
-const SMALL: usize = 256;
+pub(super) const SMALL: usize = 256;
 
 /// Nodes at which a walk can begin: as many more as save more hops than it takes to choose among them, and what a
 /// smaller shell has.

@@ -3,6 +3,7 @@
 //! A walk from anywhere spends a good part of its time on coming near. Entries lie together in memory and are told by a
 //! few components, for which many of them take less time than the hops that they save.
 
+use super::build::SMALL;
 use super::lanes::{FINE, LANES, Lanes, Line, interleave};
 use super::links::Shell;
 
@@ -34,9 +35,9 @@ impl Entries {
         }
     }
 
-    /// Whether there are so many that some can be left out.
+    /// Whether there are so many that some are left out: a small shell's are all of it, to be read whole.
     pub fn are_many(&self) -> bool {
-        self.sums.len() > 4 * CHOSEN
+        self.sums.len() > SMALL
     }
 
     /// Of every [`CHOSEN`]th of the entries that `counts` takes the nearest one to a query, of which `query` `[64]` has the first components;
@@ -90,14 +91,14 @@ mod tests {
     #[test]
     fn the_nearest_of_each_part_is_found() {
         let mut numbers = Numbers(3);
-        let heads: Vec<Line> = (0..400)
+        let heads: Vec<Line> = (0..800)
             .map(|_| Line(std::array::from_fn(|_| numbers.below(256) as u8)))
             .collect();
         let shell = Shell {
             first: 20,
-            count: 180,
+            count: 360,
             // What is behind the last whole part of each is left out.
-            entries: 119,
+            entries: 300,
             norm: 1.0,
         };
         let entries = Entries::of(&shell, &heads, 2);
@@ -121,7 +122,7 @@ mod tests {
             // SAFETY: plain Rust runs everywhere.
             let count = unsafe { entries.nearest::<Portable>(&query, counts, &mut products, &mut found) };
             let of_lane = |lane: usize| {
-                let nodes = (20 + lane..20 + 112).step_by(CHOSEN);
+                let nodes = (20 + lane..20 + 288).step_by(CHOSEN);
                 nodes
                     .filter(|&node| counts(node as u32))
                     .max_by_key(|&node| product(node))

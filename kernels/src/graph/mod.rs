@@ -5,6 +5,7 @@
 //! in a basis that puts directions of large variance first. A walk reads a head of one cache line (64 directions of four
 //! bits and the next 128 of two) or of two lines; where those tell too little they say whether the code of four bits
 //! for all directions needs to be read, which two bits more make finer at the end.
+//! Where a walk begins is chosen among many entries, by the first components of their heads.
 //! What a walk finds is scored in f64 from the stored vectors, as everywhere.
 //!
 //! Inner products of vectors that are not equally long: documents of about one norm form a *shell* with a
