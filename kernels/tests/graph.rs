@@ -73,6 +73,13 @@ fn normalise(values: &mut [f32], dimension: usize) {
     }
 }
 
+fn planes_of(layers: &[Vec<f32>], dimension: usize) -> Vec<Plane<'_>> {
+    layers
+        .iter()
+        .map(|values| Plane::from_f32(values, dimension).unwrap())
+        .collect()
+}
+
 fn paths() -> impl Iterator<Item = Instructions> {
     Instructions::ALL.into_iter().filter(|path| path.is_available())
 }
@@ -240,10 +247,7 @@ fn documents_of_several_vectors_are_found_by_the_best_and_once() {
                 values
             })
             .collect();
-        let planes: Vec<Plane> = values
-            .iter()
-            .map(|values| Plane::from_f32(values, dimension).unwrap())
-            .collect();
+        let planes = planes_of(&values, dimension);
         let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
         let sections = bytes.sections();
         let graph = Graph::open(&sections).unwrap();
@@ -307,10 +311,7 @@ fn scores_are_of_the_best_vector_whatever_codes_tell() {
             values
         })
         .collect();
-    let planes: Vec<Plane> = values
-        .iter()
-        .map(|values| Plane::from_f32(values, dimension).unwrap())
-        .collect();
+    let planes = planes_of(&values, dimension);
     let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
     let sections = bytes.sections();
     let graph = Graph::open(&sections).unwrap();
@@ -348,10 +349,7 @@ fn layers_that_lie_apart_are_searched_each() {
             values
         })
         .collect();
-    let planes: Vec<Plane> = values
-        .iter()
-        .map(|values| Plane::from_f32(values, dimension).unwrap())
-        .collect();
+    let planes = planes_of(&values, dimension);
     let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
     let sections = bytes.sections();
     let graph = Graph::open(&sections).unwrap();
