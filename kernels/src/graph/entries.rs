@@ -8,7 +8,7 @@ use super::lanes::{FINE, LANES, Lanes, Line, interleave};
 use super::links::Shell;
 
 /// Entries that are chosen.
-pub(super) const CHOSEN: usize = LANES;
+const CHOSEN: usize = LANES;
 
 /// The entries of a shell, by the components of four bits of their heads' first lines.
 #[derive(Debug, Clone, Default)]
@@ -40,19 +40,18 @@ impl Entries {
         self.sums.len() > SMALL
     }
 
-    /// Of every [`CHOSEN`]th of the entries that `counts` takes the nearest one to a query, of which `query` `[64]` has the first components;
-    /// returns how many those are. `products` is room.
+    /// Of every [`CHOSEN`]th of the entries that `counts` takes the nearest one to a query, of which `query` `[64]` has the
+    /// first components. `products` is room.
     ///
     /// # Safety
     /// The processor must have the instructions of `L`.
     #[inline(always)]
-    pub unsafe fn nearest<L: Lanes>(
+    pub unsafe fn nearest<L: Lanes, C: Fn(u32) -> bool>(
         &self,
         query: &[i8],
-        counts: impl Fn(u32) -> bool,
+        counts: C,
         products: &mut Vec<i32>,
-        out: &mut [u32],
-    ) -> usize {
+    ) -> impl Iterator<Item = u32> + use<L, C> {
         products.resize(self.sums.len(), 0);
         // SAFETY: the caller promises the instructions; the lengths fit.
         unsafe { L::products(&query[..FINE], FINE, &self.blocks, &self.sums, products) };
@@ -66,13 +65,7 @@ impl Entries {
                 nodes[lane] = if is_nearer { node } else { nodes[lane] };
             }
         }
-        let found = nodes.into_iter().filter(|&node| node != u32::MAX);
-        let mut count = 0;
-        for (to, node) in out.iter_mut().zip(found) {
-            *to = node;
-            count += 1;
-        }
-        count
+        nodes.into_iter().filter(|&node| node != u32::MAX)
     }
 }
 
@@ -118,9 +111,8 @@ mod tests {
         // All of them; those of one layer of three; and none.
         for layers in [1, 3, 1000] {
             let counts = |node: u32| node.is_multiple_of(layers);
-            let (mut products, mut found) = (Vec::new(), [0; CHOSEN]);
             // SAFETY: plain Rust runs everywhere.
-            let count = unsafe { entries.nearest::<Portable>(&query, counts, &mut products, &mut found) };
+            let found = unsafe { entries.nearest::<Portable, _>(&query, counts, &mut Vec::new()) };
             let of_lane = |lane: usize| {
                 let nodes = (20 + lane..20 + 288).step_by(CHOSEN);
                 nodes
@@ -128,7 +120,7 @@ mod tests {
                     .max_by_key(|&node| product(node))
             };
             let expected: Vec<u32> = (0..CHOSEN).filter_map(of_lane).map(|node| node as u32).collect();
-            assert_eq!(found[..count], expected);
+            assert!(found.eq(expected));
         }
     }
 }

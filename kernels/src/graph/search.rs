@@ -1,6 +1,6 @@
 //! Walking a graph: from the entries to the nodes whose codes promise the largest scores.
 
-use super::entries::{CHOSEN, Entries};
+use super::entries::Entries;
 use super::keys::{LEFT, insert_key, key, node_of, score_of};
 use super::lanes::{LANES, Lanes};
 use super::links::{DEGREE, Links, Shell};
@@ -176,12 +176,11 @@ impl Walker {
         counts: impl Fn(u32) -> bool,
         limits: &Limits,
     ) {
-        let mut nodes = [0; CHOSEN];
-        // SAFETY: the caller promises the instructions.
-        let count =
-            unsafe { entries.nearest::<L>(&self.query.small, counts, &mut self.products, &mut nodes) };
-        // SAFETY: as above, and for the entries.
-        unsafe { self.begin::<L>(links, nodes[..count].iter().copied(), limits) };
+        // SAFETY: the caller promises the instructions, and that the entries are nodes.
+        unsafe {
+            let nearest = entries.nearest::<L, _>(&self.query.small, counts, &mut self.products);
+            self.begin::<L>(links, nearest, limits);
+        }
     }
 
     /// Offers nodes at which a walk begins.
