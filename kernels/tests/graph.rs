@@ -336,6 +336,42 @@ fn scores_are_of_the_best_vector_whatever_codes_tell() {
     }
 }
 
+/// Vectors of a document between which heads, which leave over much of so many components, cannot decide.
+#[test]
+fn a_document_is_found_by_a_vector_whose_head_promises_less() {
+    let (dimension, rows, layers) = (320, 2000, 3);
+    let mut numbers = Numbers(60);
+    let common = numbers.vectors(rows * dimension);
+    let values: Vec<Vec<f32>> = (0..layers)
+        .map(|_| {
+            let own = numbers.vectors(rows * dimension);
+            let mut values: Vec<f32> = own
+                .iter()
+                .zip(&common)
+                .map(|(own, common)| common + 0.7 * own)
+                .collect();
+            normalise(&mut values, dimension);
+            values
+        })
+        .collect();
+    let planes = planes_of(&values, dimension);
+    let bytes = Bytes::of(&built(&planes, &GraphOptions::new()));
+    let sections = bytes.sections();
+    let graph = Graph::open(&sections).unwrap();
+    let mut walk = Walk::new();
+    let mut met = 0;
+    for query in numbers.vectors(100 * dimension).chunks_exact(dimension) {
+        let truth = max_inner_product(query, dimension, &planes, &Options::new(10)).unwrap();
+        let search = GraphSearch::new(10, 300);
+        let found = graph
+            .search(&sections, &planes, query, &search, &mut walk)
+            .unwrap();
+        met += found.iter().filter(|found| truth[0].contains(found)).count();
+    }
+    // 952 by the vectors that heads prefer.
+    assert!(met >= 970, "{met} of 1000");
+}
+
 /// Vectors of each layer about a direction of its own, so that hardly an edge leads from one to another.
 #[test]
 fn layers_that_lie_apart_are_searched_each() {

@@ -96,6 +96,7 @@ impl Found {
         for &node in self.nodes.iter().map(|(_, node)| node).chain(seconds.clone()) {
             links.fetch_whole(node as usize);
         }
+        // Most of what is first now is among the first then.
         for &(_, node) in self.nodes.iter().take(AHEAD) {
             ask.fetch(links, node);
         }
