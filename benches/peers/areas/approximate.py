@@ -17,6 +17,7 @@ FILTERED = surroundings.PEERS / "rivals" / "approximate_filtered.py"
 FILTERED_RIVALS = ["qdrant-edge", "lancedb"]
 RECALLS = [0.90, 0.95, 0.99]
 ROUNDS = 3
+# Rivals that take minutes a round have one.
 SLOW = ["qdrant-edge"]
 
 
@@ -63,7 +64,7 @@ class Bench:
         shutil.rmtree(self.database, ignore_errors=True)
 
     def rates(self, rounds: int) -> dict[str, list[dict[float, float]]]:
-        """For each side and round, queries per CPU-second at each recall. Rivals that take minutes have one round."""
+        """For each side and round, queries per CPU-second at each recall."""
         found: dict[str, list[dict[float, float]]] = {name: [] for name in ["stratal", *self.rivals]}
         for turn in range(rounds):
             for name in list(found) if turn % 2 == 0 else list(reversed(found)):

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::vfs::{File, Vfs};
 
 /// Writes of so many bytes, at multiples of it, come into the page cache in one piece, which Linux can map by one entry
-/// of a page table: what is read anywhere then takes a tenth less time.
+/// of a page table: who reads anywhere then waits for fewer of those.
 const STEP_BYTES: u64 = 2 * 1024 * 1024;
 
 /// The buffer of a section that is written in such steps: what is short of a page's checksum stays behind each.

@@ -23,7 +23,7 @@ use crate::part::PlaneBytes;
 use crate::vfs::Vfs;
 
 const KIND_PLANE: u32 = 16;
-/// All buffers of a writer together stay at about this size.
+/// All buffers of a writer together stay at about this size, which is enough for seven layers to be written in steps.
 const BUFFERS_BYTES: usize = 16 * 1024 * 1024;
 
 /// A vectors file, open. Layers and rows given to it are below the layout's and the file's.
