@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::dispatch::Kernels;
-use crate::{Codes, Error, Instructions, MAX_DIMENSION, Plane, TopK};
+use crate::{Codes, Error, Instructions, MAX_DIMENSION, Plane};
 
+mod best;
 mod coded;
 mod counters;
-mod floors;
 mod panels;
 mod scan;
 mod scorer;
 
+use best::Best;
 use coded::Coded;
 pub use counters::Counters;
 pub(crate) use counters::Tally;
-use floors::Floors;
 use panels::Panels;
 use scan::Scan;
 
@@ -190,47 +190,22 @@ pub fn max_inner_product(
         check: options.check,
         panels: Panels::new(queries, dimension, kernels),
         coded: options.codes.map(|codes| Coded::new(codes, queries, may_share)),
-        floors: Floors::new(&floors),
+        best: Best::new(options.k, &floors, &order),
         next: AtomicUsize::new(0),
     };
-    let fresh = || -> Vec<_> {
-        floors
-            .iter()
-            .map(|&floor| TopK::with_floor(options.k, floor, &order))
-            .collect()
-    };
-    let count_work = |tally| {
+    let run = || {
+        let tally = scan.run();
         if let Some(counters) = options.counters {
             counters.add(tally);
         }
     };
-
-    let threads = match may_share {
-        true => rayon::current_num_threads().min(scan.chunks()),
-        false => 1,
-    };
-    if threads <= 1 {
-        let mut best = fresh();
-        count_work(scan.run(&mut best));
-        return Ok(best.into_iter().map(answer).collect());
+    match may_share {
+        true => (0..rayon::current_num_threads().min(scan.chunks()))
+            .into_par_iter()
+            .for_each(|_| run()),
+        false => run(),
     }
-    let parts: Vec<Vec<TopK<u32, _>>> = (0..threads)
-        .into_par_iter()
-        .map(|_| {
-            let mut best = fresh();
-            count_work(scan.run(&mut best));
-            best
-        })
-        .collect();
-    let mut merged = fresh();
-    for part in parts {
-        for (into, from) in merged.iter_mut().zip(part) {
-            for (score, row) in from.into_sorted() {
-                into.push(score, row);
-            }
-        }
-    }
-    Ok(merged.into_iter().map(answer).collect())
+    Ok(scan.best.into_answers())
 }
 
 /// How many of the rows are live.
@@ -243,13 +218,6 @@ fn live_rows(live: Option<&[u64]>, rows: usize) -> usize {
         .map(|word| word.count_ones() as usize)
         .sum::<usize>()
         .min(rows)
-}
-
-fn answer<F: Fn(&u32, &u32) -> Ordering>(best: TopK<u32, F>) -> Vec<Candidate> {
-    best.into_sorted()
-        .into_iter()
-        .map(|(score, row)| Candidate { row, score })
-        .collect()
 }
 
 /// The rows that all planes share.

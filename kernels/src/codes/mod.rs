@@ -325,6 +325,16 @@ impl<'a> Codes<'a> {
         }
     }
 
+    /// Tells the processor that the factors of sixteen rows will be wanted, if there are such rows.
+    pub(crate) fn prefetch_factors(&self, block: usize) {
+        let factors = 3 * LANES * 4;
+        for (section, bytes) in [(Section::HighFactors, factors), (Section::Tails, LANES * 4)] {
+            if let Some(bytes) = self.section(section).get(block * bytes..).and_then(|rest| rest.get(..bytes)) {
+                prefetch(bytes);
+            }
+        }
+    }
+
     /// The scale `S` of a row.
     pub(crate) fn scale(&self, row: usize) -> f32 {
         float(

@@ -1,6 +1,5 @@
 //! A search through scan codes: groups by their norms, high halves, low halves, then f64.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::scorer::{MASK_ROWS, Scorer};
@@ -14,6 +13,7 @@ const _: () = assert!(GROUP <= MASK_ROWS && LANES == TILE);
 const WORTH_TILES: usize = 16;
 const UNPACKED_MAX: usize = 1 << 20;
 
+const FA: usize = 2;
 /// Blocks of a group.
 const BLOCKS: usize = GROUP / LANES;
 
@@ -41,7 +41,7 @@ impl<'a> Coded<'a> {
     }
 
     /// What one thread needs: unpacked codes too, where there are kernels for them and they pay.
-    pub fn buffers<F: Fn(&u32, &u32) -> Ordering>(&self, scorer: &Scorer<F>) -> Buffers {
+    pub fn buffers(&self, scorer: &Scorer) -> Buffers {
         let count = scorer.queries();
         let row = |codes: &QueryCodes| 2 * codes.half;
         let widest = self.planes.iter().map(|(_, queries)| row(queries)).max();
@@ -56,9 +56,9 @@ impl<'a> Coded<'a> {
     }
 
     /// Searches a range of rows that begins with a group.
-    pub fn chunk<F: Fn(&u32, &u32) -> Ordering>(
+    pub fn chunk(
         &self,
-        scorer: &mut Scorer<F>,
+        scorer: &mut Scorer,
         chunk: Range<usize>,
         buffers: &mut Buffers,
     ) {
@@ -110,8 +110,8 @@ fn live(words: Option<&[u64]>, first: usize, rows: usize) -> [u32; BLOCKS] {
 }
 
 /// One group of rows in one plane, for a few queries: adds to `survivors` what the high halves cannot exclude.
-fn group<F: Fn(&u32, &u32) -> Ordering>(
-    scorer: &mut Scorer<F>,
+fn group(
+    scorer: &mut Scorer,
     (codes, queries): (&Codes, &QueryCodes),
     tests: &Tests,
     first: usize,
@@ -135,6 +135,7 @@ fn group<F: Fn(&u32, &u32) -> Ordering>(
         kernels.sweep(&sweep, &mut masks, &mut sums);
         scorer.tally.swept += u64::from(live.count_ones()) * asked.len() as u64;
         if asked.start == 0 {
+            codes.prefetch_factors(first / LANES + block + FA);
             scorer.tally.bytes += codes.block_bytes() as u64;
         }
         for (i, query) in asked.clone().enumerate() {
@@ -180,9 +181,9 @@ impl Tests {
     }
 
     /// The tests of some queries as their thresholds are now; whether any row of a group can pass one.
-    fn bring_up_to_date<F: Fn(&u32, &u32) -> Ordering>(
+    fn bring_up_to_date(
         &mut self,
-        scorer: &Scorer<F>,
+        scorer: &Scorer,
         (codes, queries): (&Codes, &QueryCodes),
         first: usize,
         asked: Range<usize>,
@@ -203,8 +204,8 @@ impl Tests {
 }
 
 /// The same for all queries, with the kernels for batches.
-fn tiled<F: Fn(&u32, &u32) -> Ordering>(
-    scorer: &mut Scorer<F>,
+fn tiled(
+    scorer: &mut Scorer,
     (codes, queries): (&Codes, &QueryCodes),
     tests: &Tests,
     first: usize,
@@ -243,8 +244,8 @@ fn tiled<F: Fn(&u32, &u32) -> Ordering>(
 }
 
 /// Looks at the rest of the codes of a group's survivors, and at the rows themselves if need be.
-fn settle<F: Fn(&u32, &u32) -> Ordering>(
-    scorer: &mut Scorer<F>,
+fn settle(
+    scorer: &mut Scorer,
     (codes, queries): (&Codes, &QueryCodes),
     first: usize,
     survivors: &mut Vec<Survivor>,

@@ -1,18 +1,17 @@
 //! One thread's part of a search: blocks of rows, filtered in f32, scored in f64 where that matters.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
+use super::best::Best;
 use super::coded::Coded;
 use super::counters::Tally;
-use super::floors::Floors;
 use super::panels::Panels;
 use super::scorer::Scorer;
 use crate::bound::{self, Gate};
 use crate::codes::GROUP;
 use crate::dispatch::{BLOCK_ROWS, Kernels, Tile, prefetch};
-use crate::{Plane, TopK};
+use crate::Plane;
 
 /// A search, shared by its threads.
 pub(super) struct Scan<'a> {
@@ -27,7 +26,7 @@ pub(super) struct Scan<'a> {
     pub check: Option<&'a (dyn Fn(Range<u32>) -> bool + Sync)>,
     pub panels: Panels,
     pub coded: Option<Coded<'a>>,
-    pub floors: Floors,
+    pub best: Best<'a>,
     /// The number of the next chunk that nobody has claimed.
     pub next: AtomicUsize,
 }
@@ -73,9 +72,9 @@ impl Scan<'_> {
         self.rows.div_ceil(self.chunk_rows())
     }
 
-    /// Claims chunks until none is left; `best` is `[q]`.
-    pub fn run<F: Fn(&u32, &u32) -> Ordering>(&self, best: &mut [TopK<u32, F>]) -> Tally {
-        let mut worker = Worker::new(self, best);
+    /// Claims chunks until none is left.
+    pub fn run(&self) -> Tally {
+        let mut worker = Worker::new(self);
         let mut patience = Patience::default();
         let coded = self.coded.as_ref();
         let mut buffers = coded.map(|coded| coded.buffers(&worker.scorer));
@@ -129,9 +128,9 @@ impl Patience {
 }
 
 /// What one thread works with; all of it is allocated once.
-struct Worker<'a, 'b, F> {
-    scan: &'a Scan<'a>,
-    scorer: Scorer<'a, 'b, F>,
+struct Worker<'s, 'a> {
+    scan: &'s Scan<'a>,
+    scorer: Scorer<'s, 'a>,
     /// Rows in a block, at most [`BLOCK_ROWS`].
     block: usize,
     /// The live rows of the block.
@@ -157,14 +156,14 @@ impl Gates {
     }
 }
 
-impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
-    fn new(scan: &'a Scan<'a>, best: &'b mut [TopK<u32, F>]) -> Self {
+impl<'s, 'a> Worker<'s, 'a> {
+    fn new(scan: &'s Scan<'a>) -> Self {
         let stride = scan.dimension.next_multiple_of(16) + SKEW;
         let tile_rows = scan.kernels.tile_rows;
         let fitting = SCRATCH / stride / tile_rows * tile_rows;
         let block = fitting.clamp(tile_rows, BLOCK_ROWS);
         let batch = scan.panels.is_batch();
-        let padded = best.len().next_multiple_of(scan.kernels.width);
+        let padded = scan.best.queries().next_multiple_of(scan.kernels.width);
         Worker {
             block,
             listed: Vec::with_capacity(block),
@@ -175,7 +174,7 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Worker<'a, 'b, F> {
             widened: vec![0.0; if batch { block * stride } else { 0 }],
             stride,
             lengths: vec![0.0; block],
-            scorer: Scorer::new(scan, best),
+            scorer: Scorer::new(scan),
             scan,
         }
     }

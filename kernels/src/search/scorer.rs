@@ -1,18 +1,14 @@
 //! f64 scores of the rows that no bound excludes, and the best of them.
 
-use std::cmp::Ordering;
-
 use super::counters::Tally;
 use super::scan::Scan;
-use crate::TopK;
 
 /// The most rows that are treated together: the bits of a mask.
 pub(super) const MASK_ROWS: usize = u128::BITS as usize;
 
-/// One thread's answers so far.
-pub(super) struct Scorer<'a, 'b, F> {
-    pub scan: &'a Scan<'a>,
-    best: &'b mut [TopK<u32, F>],
+/// What one thread scores.
+pub(super) struct Scorer<'s, 'a> {
+    pub scan: &'s Scan<'a>,
     /// `[q]`: one bit for each of the rows in hand that has its score already.
     scored: Vec<u128>,
     /// Bytes of a row over all planes, where they have not been read by the scan itself.
@@ -20,22 +16,21 @@ pub(super) struct Scorer<'a, 'b, F> {
     pub tally: Tally,
 }
 
-impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Scorer<'a, 'b, F> {
-    pub fn new(scan: &'a Scan<'a>, best: &'b mut [TopK<u32, F>]) -> Self {
+impl<'s, 'a> Scorer<'s, 'a> {
+    pub fn new(scan: &'s Scan<'a>) -> Self {
         Scorer {
             scan,
-            scored: vec![0; best.len()],
+            scored: vec![0; scan.best.queries()],
             row_bytes: match &scan.coded {
                 Some(_) => scan.planes.iter().map(|plane| plane.stride() as u64).sum(),
                 None => 0,
             },
-            best,
             tally: Tally::default(),
         }
     }
 
     pub fn queries(&self) -> usize {
-        self.best.len()
+        self.scored.len()
     }
 
     /// Goes on to other rows.
@@ -45,7 +40,7 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Scorer<'a, 'b, F> {
 
     /// The score that a row must reach to matter for `query`.
     pub fn threshold(&self, query: usize) -> f64 {
-        self.scan.floors.get(query).max(self.best[query].floor())
+        self.scan.best.floor(query)
     }
 
     /// Whether the row in place `at` of those in hand has been offered to `query`.
@@ -76,11 +71,6 @@ impl<'a, 'b, F: Fn(&u32, &u32) -> Ordering> Scorer<'a, 'b, F> {
             })
             // `max` passes over a NaN on either side.
             .fold(f64::NAN, f64::max);
-        let best = &mut self.best[query];
-        if !best.push(score, row) {
-            return false;
-        }
-        scan.floors.raise(query, best.floor());
-        true
+        scan.best.push(query, score, row)
     }
 }

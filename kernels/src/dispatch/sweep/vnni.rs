@@ -23,32 +23,10 @@ fn sweep(sweep: &Sweep, masks: &mut [u32], sums: &mut [[i32; 16]]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
 fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut [[i32; 16]]) -> usize {
-    let nibble = _mm512_set1_epi8(15);
-    let mut lanes = [[_mm512_setzero_si512(); 2]; Q];
-    let codes = sweep.codes.as_ptr();
-    let queries = sweep.queries[at * 2 * sweep.half..].as_ptr();
-    for step in 0..sweep.codes.len() / 64 {
-        if Q < SWEEP_QUERIES {
-            prefetch_line(codes.wrapping_add(step * 64 + AHEAD));
-        }
-        // SAFETY: the codes hold 64 bytes a step.
-        let both = unsafe { _mm512_loadu_si512(codes.add(step * 64).cast()) };
-        let below = _mm512_and_si512(both, nibble);
-        let above = _mm512_and_si512(_mm512_srli_epi16::<4>(both), nibble);
-        for (q, lanes) in lanes.iter_mut().enumerate() {
-            // SAFETY: the caller has checked that a half holds four bytes a step, and that there are
-            // two halves for each of `at + Q` queries.
-            let (asked_below, asked_above) = unsafe {
-                let query = queries.add(q * 2 * sweep.half + step * 4);
-                (
-                    query.cast::<i32>().read_unaligned(),
-                    query.add(sweep.half).cast::<i32>().read_unaligned(),
-                )
-            };
-            lanes[0] = _mm512_dpbusd_epi32(lanes[0], below, _mm512_set1_epi32(asked_below));
-            lanes[1] = _mm512_dpbusd_epi32(lanes[1], above, _mm512_set1_epi32(asked_above));
-        }
-    }
+    let lanes = match Q {
+        1 => products::<Q, 2>(sweep, at),
+        _ => products::<Q, 1>(sweep, at),
+    };
     let factors = sweep.factors.as_ptr().cast::<f32>();
     // SAFETY: the caller has checked that there are three times sixteen factors, and sixteen tails.
     let (scale, error, norm, tail) = unsafe {
@@ -59,9 +37,8 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
             _mm512_loadu_ps(sweep.tails.as_ptr().cast()),
         )
     };
-    for (q, lanes) in lanes.iter().enumerate() {
+    for (q, &sum) in lanes.iter().enumerate() {
         let bound = &sweep.bounds[at + q];
-        let sum = _mm512_add_epi32(lanes[0], lanes[1]);
         let j = _mm512_sub_epi32(_mm512_add_epi32(sum, sum), _mm512_set1_epi32(bound.bias));
         let margin = _mm512_fmadd_ps(
             _mm512_set1_ps(bound.error),
@@ -79,6 +56,53 @@ fn some<const Q: usize>(sweep: &Sweep, at: usize, masks: &mut [u32], sums: &mut 
         }
     }
     Q
+}
+
+/// Products of sixteen rows with queries `at..at + Q`, in `P` sums for each half of the codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
+fn products<const Q: usize, const P: usize>(sweep: &Sweep, at: usize) -> [__m512i; Q] {
+    let nibble = _mm512_set1_epi8(15);
+    let mut lanes = [[[_mm512_setzero_si512(); 2]; P]; Q];
+    let codes = sweep.codes.as_ptr();
+    let queries = sweep.queries[at * 2 * sweep.half..].as_ptr();
+    let steps = sweep.codes.len() / 64;
+    let mut from = 0;
+    while from < steps {
+        for p in 0..P {
+            let step = from + p;
+            if p > 0 && step == steps {
+                break;
+            }
+            if Q < SWEEP_QUERIES {
+                prefetch_line(codes.wrapping_add(step * 64 + AHEAD));
+            }
+            // SAFETY: the codes hold 64 bytes a step.
+            let both = unsafe { _mm512_loadu_si512(codes.add(step * 64).cast()) };
+            let below = _mm512_and_si512(both, nibble);
+            let above = _mm512_and_si512(_mm512_srli_epi16::<4>(both), nibble);
+            for (q, lanes) in lanes.iter_mut().enumerate() {
+                // SAFETY: the caller has checked that a half holds four bytes a step, and that there are
+                // two halves for each of `at + Q` queries.
+                let (asked_below, asked_above) = unsafe {
+                    let query = queries.add(q * 2 * sweep.half + step * 4);
+                    (
+                        query.cast::<i32>().read_unaligned(),
+                        query.add(sweep.half).cast::<i32>().read_unaligned(),
+                    )
+                };
+                let lanes = &mut lanes[p];
+                lanes[0] = _mm512_dpbusd_epi32(lanes[0], below, _mm512_set1_epi32(asked_below));
+                lanes[1] = _mm512_dpbusd_epi32(lanes[1], above, _mm512_set1_epi32(asked_above));
+            }
+        }
+        from += P;
+    }
+    lanes.map(|lanes| {
+        lanes.iter().fold(_mm512_setzero_si512(), |sum, lanes| {
+            _mm512_add_epi32(sum, _mm512_add_epi32(lanes[0], lanes[1]))
+        })
+    })
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,lzcnt,popcnt")]
