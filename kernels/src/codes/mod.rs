@@ -329,7 +329,11 @@ impl<'a> Codes<'a> {
     pub(crate) fn prefetch_factors(&self, block: usize) {
         let factors = 3 * LANES * 4;
         for (section, bytes) in [(Section::HighFactors, factors), (Section::Tails, LANES * 4)] {
-            if let Some(bytes) = self.section(section).get(block * bytes..).and_then(|rest| rest.get(..bytes)) {
+            if let Some(bytes) = self
+                .section(section)
+                .get(block * bytes..)
+                .and_then(|rest| rest.get(..bytes))
+            {
                 prefetch(bytes);
             }
         }

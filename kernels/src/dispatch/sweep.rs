@@ -28,7 +28,7 @@ pub(crate) const SWEEP_QUERIES: usize = 12;
 /// How many bytes ahead codes are prefetched for few queries: the hardware's own guesses end with each page, and fall short
 /// of what the caches can deliver. Where many queries read the same codes these are in the cache already.
 #[cfg(target_arch = "x86_64")]
-const AHEAD: usize = 4096;
+const AHEAD: usize = 8192;
 
 /// Sixteen rows of codes and up to [`SWEEP_QUERIES`] queries.
 pub(crate) struct Sweep<'a> {

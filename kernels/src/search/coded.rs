@@ -13,7 +13,10 @@ const _: () = assert!(GROUP <= MASK_ROWS && LANES == TILE);
 const WORTH_TILES: usize = 16;
 const UNPACKED_MAX: usize = 1 << 20;
 
-const FA: usize = 2;
+/// How many blocks ahead factors are prefetched: they lie elsewhere than the codes, in short stretches where there are
+/// several planes, and the hardware's own guesses miss them.
+const FACTORS_AHEAD: usize = 2;
+
 /// Blocks of a group.
 const BLOCKS: usize = GROUP / LANES;
 
@@ -56,12 +59,7 @@ impl<'a> Coded<'a> {
     }
 
     /// Searches a range of rows that begins with a group.
-    pub fn chunk(
-        &self,
-        scorer: &mut Scorer,
-        chunk: Range<usize>,
-        buffers: &mut Buffers,
-    ) {
+    pub fn chunk(&self, scorer: &mut Scorer, chunk: Range<usize>, buffers: &mut Buffers) {
         let Buffers {
             survivors,
             tests,
@@ -135,7 +133,7 @@ fn group(
         kernels.sweep(&sweep, &mut masks, &mut sums);
         scorer.tally.swept += u64::from(live.count_ones()) * asked.len() as u64;
         if asked.start == 0 {
-            codes.prefetch_factors(first / LANES + block + FA);
+            codes.prefetch_factors(first / LANES + block + FACTORS_AHEAD);
             scorer.tally.bytes += codes.block_bytes() as u64;
         }
         for (i, query) in asked.clone().enumerate() {

@@ -8,10 +8,10 @@ use super::coded::Coded;
 use super::counters::Tally;
 use super::panels::Panels;
 use super::scorer::Scorer;
+use crate::Plane;
 use crate::bound::{self, Gate};
 use crate::codes::GROUP;
 use crate::dispatch::{BLOCK_ROWS, Kernels, Tile, prefetch};
-use crate::Plane;
 
 /// A search, shared by its threads.
 pub(super) struct Scan<'a> {
