@@ -1,5 +1,7 @@
 //! Building a graph.
 
+use std::ops::RangeInclusive;
+
 use super::basis::Basis;
 use super::entries::Entries;
 use super::lanes::Lanes;
@@ -23,9 +25,10 @@ const RATIO: f32 = 1.5;
 /// A shell of fewer nodes is read whole.
 pub(super) const SMALL: usize = 256;
 
-/// Nodes at which a walk can begin: as many more as save more hops than it takes to choose among them, and what a
-/// smaller shell has.
-const ENTRIES: usize = 512;
+/// Nodes at which a walk can begin: of each so many one, at least so many and at most; more save fewer hops than it takes to
+/// choose among them. And what a smaller shell has.
+const ENTRY_EACH: usize = 16;
+const ENTRIES: RangeInclusive<usize> = 512..=4096;
 const FEW_ENTRIES: usize = 48;
 
 /// Shells at most; the last one takes what is left, however short.
@@ -52,7 +55,8 @@ pub(super) unsafe fn build<L: Lanes>(planes: &[Plane], options: &GraphOptions) -
                 .is_none_or(|live| live[row as usize / 64] >> (row % 64) & 1 == 1)
         })
         .collect();
-    let steps = rows.len() * planes.len() * (3 + 2 * options.passes);
+    let passes = options.passes.unwrap_or(if planes.len() > 1 { 2 } else { 1 });
+    let steps = rows.len() * planes.len() * (3 + 2 * passes);
     let progress = Progress::new(steps, options.progress);
     let (rows, twins) = super::twins::set_apart(planes, rows);
     progress.check()?;
@@ -70,7 +74,7 @@ pub(super) unsafe fn build<L: Lanes>(planes: &[Plane], options: &GraphOptions) -
     drop(lists);
     // SAFETY: as above.
     edges = unsafe { link::both_ways::<L>(&points, &edges, &progress)? };
-    for _ in 0..options.passes {
+    for _ in 0..passes {
         // SAFETY: as above.
         edges = unsafe { refine::<L>(&basis, &points, &shells, &edges, &progress)? };
         // SAFETY: as above.
@@ -120,8 +124,8 @@ fn sort_into_shells(planes: &[Plane], rows: &[u32]) -> (Vec<Source>, Vec<Shell>)
             count
         } else {
             let nodes = count * planes.len();
-            let entries = if nodes / ENTRIES >= 8 {
-                ENTRIES
+            let entries = if nodes / ENTRIES.start() >= 8 {
+                (nodes / ENTRY_EACH).clamp(*ENTRIES.start(), *ENTRIES.end())
             } else {
                 FEW_ENTRIES
             };
@@ -186,7 +190,7 @@ unsafe fn refine<L: Lanes>(
     };
     let entries: Vec<Entries> = shells
         .iter()
-        .map(|shell| Entries::of(shell, &points.first, basis.head))
+        .map(|shell| Entries::of(shell, &points.first, basis.head, true))
         .collect();
     let idle = std::sync::Mutex::new(Vec::<Walker>::new());
     let candidates = |point: usize| {

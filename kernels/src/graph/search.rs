@@ -1,6 +1,6 @@
 //! Walking a graph: from the entries to the nodes whose codes promise the largest scores.
 
-use super::entries::Entries;
+use super::entries::{Entries, Room};
 use super::keys::{LEFT, insert_key, key, node_of, score_of};
 use super::lanes::{LANES, Lanes};
 use super::links::{DEGREE, Links, Shell};
@@ -19,8 +19,8 @@ pub(super) struct Walker {
     /// A bit for each node that was seen, and these nodes.
     seen: Vec<u32>,
     met: Vec<u32>,
-    /// Room for products with entries.
-    products: Vec<i32>,
+    /// Room for choosing entries.
+    room: Room,
     /// The nodes left by the last walk.
     pub trail: Vec<u32>,
     pub keep_trail: bool,
@@ -85,7 +85,7 @@ impl Walker {
             found_apart: Vec::new(),
             seen: Vec::new(),
             met: Vec::new(),
-            products: Vec::new(),
+            room: Room::default(),
             trail: Vec::new(),
             keep_trail: false,
             read: [0; 2],
@@ -178,7 +178,7 @@ impl Walker {
     ) {
         // SAFETY: the caller promises the instructions, and that the entries are nodes.
         unsafe {
-            let nearest = entries.nearest::<L, _>(&self.query.small, counts, &mut self.products);
+            let nearest = entries.nearest::<L, _>(&self.query.small, counts, &mut self.room);
             self.begin::<L>(links, nearest, limits);
         }
     }

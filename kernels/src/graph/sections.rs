@@ -65,7 +65,7 @@ pub type GraphSections<'a> = [&'a [u8]; GraphSection::ALL.len()];
 pub struct GraphOptions<'a> {
     pub(super) live: Option<&'a [u64]>,
     pub(super) progress: Option<&'a (dyn Fn(f32) -> bool + Sync)>,
-    pub(super) passes: usize,
+    pub(super) passes: Option<usize>,
     pub(super) instructions: Option<Instructions>,
 }
 
@@ -79,12 +79,9 @@ impl std::fmt::Debug for GraphOptions<'_> {
 }
 
 impl<'a> GraphOptions<'a> {
-    /// All rows, one refining pass.
+    /// All rows.
     pub fn new() -> Self {
-        GraphOptions {
-            passes: 1,
-            ..GraphOptions::default()
-        }
+        GraphOptions::default()
     }
 
     /// Only rows whose bit is set, as [`crate::Options::live`].
@@ -99,9 +96,10 @@ impl<'a> GraphOptions<'a> {
         self
     }
 
-    /// How often each document is looked for in the graph so far, to choose its edges anew; 1 by default.
+    /// How often each vector is looked for in the graph so far, to choose its edges anew; by default once, and twice where
+    /// documents have several vectors.
     pub fn passes(mut self, passes: usize) -> Self {
-        self.passes = passes;
+        self.passes = Some(passes);
         self
     }
 
@@ -387,7 +385,9 @@ impl Graph {
         };
         let heads = graph.links(sections)?.first;
         let entries = graph.shells.iter();
-        graph.entries = entries.map(|shell| Entries::of(shell, heads, lines)).collect();
+        graph.entries = entries
+            .map(|shell| Entries::of(shell, heads, lines, !graph.is_apart))
+            .collect();
         Ok(graph)
     }
 
