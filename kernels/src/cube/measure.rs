@@ -1,6 +1,7 @@
 //! What benchmarks and tests ask of a searcher beside its answers.
 
-use super::launch::{self, Ask};
+use super::gather;
+use super::launch::Ask;
 use super::{BATCH, Searcher, check_planes, check_queries, choose};
 use crate::dispatch::Kernels;
 use crate::{Error, Options, Plane};
@@ -65,7 +66,7 @@ impl Searcher {
                 live: None,
             };
             let scores =
-                launch::scores(&self.client, &self.ability, part, &ask).map_err(|error| Error::Device {
+                gather::scores(&self.client, &self.ability, part, &ask).map_err(|error| Error::Device {
                     device: self.client.name().to_owned(),
                     reason: error.to_string(),
                 })?;

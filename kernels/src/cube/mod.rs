@@ -33,6 +33,7 @@ mod bound;
 mod cuda;
 mod exact;
 mod form;
+mod gather;
 mod kernel;
 mod launch;
 mod measure;
@@ -47,8 +48,9 @@ mod tiles;
 
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_device;
+use gather::Rows;
 use kernel::Ability;
-use launch::{Ask, MOST_CANDIDATES, Rows};
+use launch::{Ask, MOST_CANDIDATES};
 pub use resident::Refusal;
 use resident::Residents;
 use shape::SHARED_BYTES;
@@ -262,7 +264,7 @@ impl Searcher {
         k: usize,
         floors: &[f64],
         options: &Options,
-    ) -> Result<Result<(launch::Candidates, u64), Refusal>, Error> {
+    ) -> Result<Result<(gather::Candidates, u64), Refusal>, Error> {
         let failed = |error: cubecl::server::ServerError| Error::Device {
             device: self.client.name().to_owned(),
             reason: error.to_string(),
@@ -288,7 +290,7 @@ impl Searcher {
                 layers,
                 live: live.as_ref(),
             };
-            match launch::candidates(&self.client, &self.ability, part, &ask) {
+            match gather::candidates(&self.client, &self.ability, part, &ask) {
                 Ok(batch) => candidates.extend(batch),
                 Err(error) => {
                     failure = Some(error);

@@ -332,7 +332,7 @@ impl Lanes for Avx2 {
     unsafe fn products(rows: &[i8], width: usize, blocks: &[i8], sums: &[i32], out: &mut [i32]) {
         let columns = sums.len();
         assert!(blocks.len() == columns * width && out.len() >= rows.len() / width * columns);
-        let mut wide = vec![0i16; ROWS * width];
+        let mut wide = vec![0i16; rows.len().min(ROWS * width)];
         for (rows, out) in rows.chunks(ROWS * width).zip(out.chunks_mut(ROWS * columns)) {
             wide.iter_mut()
                 .zip(rows)

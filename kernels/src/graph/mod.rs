@@ -27,6 +27,7 @@ mod found;
 mod keys;
 mod lanes;
 mod leaves;
+mod limits;
 mod link;
 mod links;
 mod points;

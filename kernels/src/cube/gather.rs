@@ -1,0 +1,208 @@
+//! What a batch left on the device, brought to the host.
+
+use std::collections::BTreeMap;
+
+use cubecl::prelude::*;
+use cubecl::server::{Handle, ServerError};
+use half::{bf16, f16};
+
+use super::bound;
+use super::exact::{candidates_at_once, score_exactly};
+use super::form::Format;
+use super::kernel::Ability;
+use super::launch::{ASK_FIRST, Ask, Batch, Buffers, run};
+use super::resident::{Block, Resident};
+use super::select::pack_numbers;
+
+/// The rows that may belong to a query's answer. One may come several times.
+pub(crate) struct Rows {
+    pub numbers: Vec<u32>,
+    /// Their f64 scores, where the device holds the stored values.
+    pub scores: Option<Vec<f64>>,
+}
+
+/// Those of each query; `None` where there were too many to keep.
+pub(crate) type Candidates = Vec<Option<Rows>>;
+
+/// A query's candidates with the device's own scores, unscaled, and the bound on their error.
+pub(crate) type Scored = (Vec<(u32, f64)>, f64);
+
+/// Finds every row that may belong to the answers: the proof is in [`bound`].
+pub(crate) fn candidates(
+    client: &Client,
+    ability: &Ability,
+    part: &Resident,
+    ask: &Ask,
+) -> Result<Candidates, ServerError> {
+    let batch = run(client, ability, part, ask);
+    read(client, ability, part, &batch, ask)
+}
+
+/// The same with the scores, for measuring the bound.
+pub(crate) fn scores(
+    client: &Client,
+    ability: &Ability,
+    part: &Resident,
+    ask: &Ask,
+) -> Result<Vec<Scored>, ServerError> {
+    let Batch { buffers, errors, .. } = run(client, ability, part, ask);
+    let read = client.read(vec![
+        buffers.counts.clone(),
+        buffers.numbers.clone(),
+        buffers.scores.clone(),
+    ])?;
+    let (counts, numbers, scores) = (words(&read[0]), words(&read[1]), words(&read[2]));
+    Ok(errors
+        .into_iter()
+        .enumerate()
+        .map(|(query, (error, scale))| {
+            let first = query * buffers.capacity;
+            // Of a document that is there for several layers its best is its score.
+            let mut best = BTreeMap::new();
+            for at in first..first + (counts[query] as usize).min(buffers.capacity) {
+                let score = f64::from(f32::from_bits(scores[at])) / scale;
+                let so_far = best.entry(numbers[at]).or_insert(score);
+                *so_far = score.max(*so_far);
+            }
+            (best.into_iter().collect(), error / scale)
+        })
+        .collect())
+}
+
+fn read(
+    client: &Client,
+    ability: &Ability,
+    part: &Resident,
+    batch: &Batch,
+    ask: &Ask,
+) -> Result<Candidates, ServerError> {
+    let (buffers, count) = (&batch.buffers, batch.errors.len());
+    let mut most = match count < ASK_FIRST {
+        true => batch.expected.clamp(1, buffers.capacity),
+        false => 0,
+    };
+    let mut packed = client.read(pack(client, ability, part, buffers, count, most, ask))?;
+    let mut all = words(&packed[0]);
+    // After the last round nothing may have marked those that lost candidates.
+    let is_kept =
+        |all: &[u32], query: usize| all[count + query] == 0 && all[query] as usize <= buffers.capacity;
+    let kept = (0..count).filter(|&query| is_kept(&all, query));
+    let needed = kept.map(|query| all[query] as usize).max().unwrap_or(0);
+    if needed > most {
+        most = needed;
+        packed = client.read(pack(client, ability, part, buffers, count, most, ask))?;
+        all = words(&packed[0]);
+    }
+    let (counts, numbers) = (&all[..count], &all[2 * count..]);
+    let scale = bound::power(-part.exponent);
+    let scores: Option<Vec<f64>> = packed.get(1).map(|bytes| {
+        let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        bytes.chunks_exact(8).map(|bytes| number(bytes) * scale).collect()
+    });
+    Ok((0..count)
+        .map(|query| {
+            let own = query * most..query * most + counts[query] as usize;
+            is_kept(&all, query).then(|| Rows {
+                numbers: numbers[own.clone()].to_vec(),
+                scores: scores.as_ref().map(|scores| scores[own].to_vec()),
+            })
+        })
+        .collect())
+}
+
+/// What [`pack_numbers`] packs of each query with its first `most` candidates, and where the part is held as it is stored
+/// their f64 scores `[q][most]`, scaled as the part is.
+fn pack(
+    client: &Client,
+    ability: &Ability,
+    part: &Resident,
+    buffers: &Buffers,
+    count: usize,
+    most: usize,
+    ask: &Ask,
+) -> Vec<Handle> {
+    let total = count * most;
+    let words = 2 * count + total;
+    let numbers = client.empty(words * 4);
+    // SAFETY: `most` is at most `capacity`, and a unit is launched for each number and each query.
+    unsafe {
+        pack_numbers::launch_unchecked(
+            client,
+            CubeCount::Static(total.max(count).div_ceil(UNITS) as u32, 1, 1),
+            CubeDim::new_1d(UNITS as u32),
+            BufferArg::from_raw_parts(buffers.counts.clone(), buffers.padded),
+            BufferArg::from_raw_parts(buffers.lost.clone(), buffers.padded),
+            BufferArg::from_raw_parts(buffers.numbers.clone(), buffers.padded * buffers.capacity),
+            BufferArg::from_raw_parts(numbers.clone(), words),
+            buffers.capacity as u32,
+            most as u32,
+            count as u32,
+        );
+    }
+    let mut packed = vec![numbers];
+    if let Some(asked) = buffers.asked.as_ref().filter(|_| total > 0) {
+        let scores = client.empty(total * 8);
+        for block in &part.blocks {
+            let launch = match part.format {
+                Format::F16 => exactly::<f16>,
+                Format::Bf16 => exactly::<bf16>,
+            };
+            launch(
+                client, ability, part, block, buffers, asked, &scores, most, total, ask,
+            );
+        }
+        packed.push(scores);
+    }
+    packed
+}
+
+/// Units of a cube that gathers.
+const UNITS: usize = 256;
+
+#[allow(clippy::too_many_arguments)]
+fn exactly<E: Float + CubeElement>(
+    client: &Client,
+    ability: &Ability,
+    part: &Resident,
+    block: &Block,
+    buffers: &Buffers,
+    asked: &Handle,
+    scores: &Handle,
+    most: usize,
+    total: usize,
+    ask: &Ask,
+) {
+    let units = if ability.plane == 1 { 2 } else { UNITS };
+    // SAFETY: as for the scores; a unit reads a candidate's number only below its query's count and `capacity`, and
+    // rows only of documents of the block.
+    unsafe {
+        score_exactly::launch_unchecked::<E>(
+            client,
+            CubeCount::Static(total.div_ceil(candidates_at_once(units)) as u32, 1, 1),
+            CubeDim::new_1d(units as u32),
+            BufferArg::from_raw_parts(block.handle.clone(), part.layers * block.rows * part.width),
+            BufferArg::from_raw_parts(asked.clone(), total / most * part.width),
+            BufferArg::from_raw_parts(buffers.layers.clone(), ask.layers.len()),
+            BufferArg::from_raw_parts(buffers.counts.clone(), buffers.padded),
+            BufferArg::from_raw_parts(buffers.numbers.clone(), buffers.padded * buffers.capacity),
+            BufferArg::from_raw_parts(scores.clone(), total),
+            block.first as u32,
+            block.documents as u32,
+            block.rows as u32,
+            part.width as u32,
+            ask.layers.len() as u32,
+            buffers.capacity as u32,
+            most as u32,
+            total as u32,
+            units,
+        );
+    }
+}
+
+/// Words that were read back, wherever in memory they lie.
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes
+        .chunks_exact(4)
+        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+        .collect()
+}
