@@ -19,6 +19,8 @@ RECALLS = [0.90, 0.95, 0.99]
 ROUNDS = 3
 # Rivals that take minutes a round have one.
 SLOW = ["qdrant-edge"]
+# Behind those of the rows, so measured once, for the table.
+OTHERS = ["usearch-bf16", "scann", "qdrant-edge-sq8", "lancedb"]
 
 
 def measure(quick: bool):
@@ -33,9 +35,10 @@ def measure(quick: bool):
             single = [rate_at(bench.ours.ask("single"), 0.95) for _ in range(ROUNDS)]
             yield {"approximate.100k_single_per_cpu_s": figure(single, "queries per CPU-second, one a call, at recall 0.95")}
             yield norms(program, folder, effort_at(bench.curve, 0.95))
+            yield bench.others()
             yield bench.filters(folder) | bench.latency() | bench.churn()
         if not quick:
-            with Bench("1m", "real_1m", program, folder, ["symphonyqg", "symphonyqg8"]) as bench:
+            with Bench("1m", "real_1m", program, folder, ["symphonyqg", "symphonyqg8", "hnswlib", "faiss-hnsw-sq8"]) as bench:
                 yield bench.speed(ROUNDS) | bench.size() | bench.target()
         with Bench("multi", multi, program, folder, ["qdrant-edge", "symphonyqg", "symphonyqg8", "hnswlib", "faiss-hnsw-sq8"]) as bench:
             yield bench.several(ROUNDS) | bench.target()
@@ -48,7 +51,7 @@ class Bench:
         self.name, self.rivals = name, rivals
         self.database = folder / f"{name}.stratal"
         path, queries, truth = vectors.path(data), vectors.path("queries_1k"), folder / f"{name}.truth.npy"
-        self.data = [path, queries]
+        self.data, self.truth = [path, queries], truth
         numpy.save(truth, best_rows(numpy.load(path, mmap_mode="r"), numpy.load(queries)))
         surroundings.say(f"  {name}: building {', '.join(rivals)}")
         self.theirs = Side("rivals", [sys.executable, RIVALS, path, queries, truth, *rivals])
@@ -90,6 +93,24 @@ class Bench:
         return {
             "approximate.multi_r95_vs_multivector": over_best(found, ["qdrant-edge"], 0.95),
             "approximate.multi_r95_vs_dedupe": over_best(found, [name for name in self.rivals if name != "qdrant-edge"], 0.95),
+        }
+
+    def others(self) -> dict:
+        """One round of those that come nowhere near."""
+        surroundings.say(f"  {self.name}: building {', '.join(OTHERS)}")
+        theirs = Side("others", [sys.executable, RIVALS, *self.data, self.truth, *OTHERS])
+        found = {}
+        for name, curve in {"stratal": self.ours.ask("curve"), **{name: theirs.ask(name) for name in OTHERS}}.items():
+            found[name] = {recall: rate_at(curve, recall) for recall in RECALLS}
+            told = ", ".join(f"{rate:,.0f} at {recall}" for recall, rate in found[name].items())
+            surroundings.say(f"  {self.name}: {name} {told}")
+        theirs.close()
+        best = max(found[name][0.95] for name in OTHERS)
+        return {
+            f"approximate.{self.name}_others": {
+                **figure([found["stratal"][0.95] / best], "times the best of the others' queries per CPU-second, at recall 0.95"),
+                "queries_per_cpu_s": {name: {str(recall): rate for recall, rate in rates.items()} for name, rates in found.items()},
+            }
         }
 
     def size(self) -> dict:

@@ -14,12 +14,13 @@ same vectors reads it: building takes minutes, and is done once for figures of s
 
 import json
 import os
-import pathlib
 import sys
 import tempfile
 import time
 
 import numpy
+
+from approximate_others import LanceDb, QdrantSq8, Scann, Usearch, folder_bytes
 
 
 class SymphonyQG:
@@ -122,7 +123,7 @@ class QdrantEdge:
         return numpy.array(found), None
 
     def bytes(self):
-        return sum(file.stat().st_size for file in pathlib.Path(self.folder.name).rglob("*") if file.is_file())
+        return folder_bytes(self.folder.name)
 
 
 RIVALS = {
@@ -131,13 +132,17 @@ RIVALS = {
     "hnswlib": Hnswlib,
     "faiss-hnsw-sq8": FaissSq8,
     "qdrant-edge": QdrantEdge,
+    "usearch-bf16": Usearch,
+    "scann": Scann,
+    "qdrant-edge-sq8": QdrantSq8,
+    "lancedb": LanceDb,
 }
 
 # Those that take a document's vectors together.
 MULTIVECTOR = {"qdrant-edge"}
 
-# Where a curve ends: those are some hundred times slower than the others, and compared at a recall of 0.95.
-ENOUGH = {"qdrant-edge": 0.95}
+# Where a curve ends for those that are some hundred times slower than the others.
+ENOUGH = {"qdrant-edge": 0.95, "lancedb": 0.99}
 
 # For documents of several vectors: fetched at least, to be left with ten documents.
 FETCHED = 40
