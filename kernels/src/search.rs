@@ -85,6 +85,7 @@ impl<'a> Options<'a> {
 
     /// Which of two rows of equal score comes first, also where only one of them fits into k: a
     /// total order, for instance of the external ids. Where it says `Equal`, row numbers decide.
+    /// It is called while other threads of the search may wait, and must not itself run anything in the rayon pool.
     pub fn order(mut self, order: &'a (dyn Fn(u32, u32) -> Ordering + Sync)) -> Self {
         self.order = order;
         self

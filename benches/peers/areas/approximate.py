@@ -35,13 +35,14 @@ def measure(quick: bool):
             single = [rate_at(bench.ours.ask("single"), 0.95) for _ in range(ROUNDS)]
             yield {"approximate.100k_single_per_cpu_s": figure(single, "queries per CPU-second, one a call, at recall 0.95")}
             yield norms(program, folder, effort_at(bench.curve, 0.95))
-            yield bench.others()
+            single_curve, asked = bench.curve, [*bench.data, bench.truth]
             yield bench.filters(folder) | bench.latency() | bench.churn()
         if not quick:
             with Bench("1m", "real_1m", program, folder, ["symphonyqg", "symphonyqg8", "hnswlib", "faiss-hnsw-sq8"]) as bench:
                 yield bench.speed(ROUNDS) | bench.size() | bench.target()
         with Bench("multi", multi, program, folder, ["qdrant-edge", "symphonyqg", "symphonyqg8", "hnswlib", "faiss-hnsw-sq8"]) as bench:
             yield bench.several(ROUNDS) | bench.target()
+        yield others(single_curve, asked)
 
 
 class Bench:
@@ -93,24 +94,6 @@ class Bench:
         return {
             "approximate.multi_r95_vs_multivector": over_best(found, ["qdrant-edge"], 0.95),
             "approximate.multi_r95_vs_dedupe": over_best(found, [name for name in self.rivals if name != "qdrant-edge"], 0.95),
-        }
-
-    def others(self) -> dict:
-        """One round of those that come nowhere near."""
-        surroundings.say(f"  {self.name}: building {', '.join(OTHERS)}")
-        theirs = Side("others", [sys.executable, RIVALS, *self.data, self.truth, *OTHERS])
-        found = {}
-        for name, curve in {"stratal": self.ours.ask("curve"), **{name: theirs.ask(name) for name in OTHERS}}.items():
-            found[name] = {recall: rate_at(curve, recall) for recall in RECALLS}
-            told = ", ".join(f"{rate:,.0f} at {recall}" for recall, rate in found[name].items())
-            surroundings.say(f"  {self.name}: {name} {told}")
-        theirs.close()
-        best = max(found[name][0.95] for name in OTHERS)
-        return {
-            f"approximate.{self.name}_others": {
-                **figure([found["stratal"][0.95] / best], "times the best of the others' queries per CPU-second, at recall 0.95"),
-                "queries_per_cpu_s": {name: {str(recall): rate for recall, rate in rates.items()} for name, rates in found.items()},
-            }
         }
 
     def size(self) -> dict:
@@ -177,6 +160,19 @@ class Bench:
                 **figure([told["recall"]], "recall@10 with a fifth of the documents changed"), "queries_per_cpu_s": told["per_cpu_s"],
             }
         }
+
+
+def others(ours: list, asked: list) -> dict:
+    """One round over 100,000 vectors of those that come nowhere near, beside our last curve there."""
+    surroundings.say(f"  100k: building {', '.join(OTHERS)}")
+    theirs = Side("others", [sys.executable, RIVALS, *asked, *OTHERS])
+    curves = {"stratal": ours} | {name: theirs.ask(name) for name in OTHERS}
+    theirs.close()
+    rates = {name: {str(recall): rate_at(curve, recall) for recall in RECALLS} for name, curve in curves.items()}
+    best = max(rates[name]["0.95"] for name in OTHERS)
+    ratio = rates["stratal"]["0.95"] / best if best else float("inf")
+    unit = "times the best of the others' queries per CPU-second, at recall 0.95"
+    return {"approximate.100k_others": {**figure([ratio], unit), "queries_per_cpu_s": rates}}
 
 
 def parsed(text: str) -> list:

@@ -5,8 +5,9 @@
 
 Builds or reads the indexes, writes one JSON line, {RIVAL: {"build_cpu_s", "build_wall_s", "bytes"}}, and answers each line
 that names a rival with its curve, [[setting, recall, queries per CPU-second]]. All queries are handed over in one call and
-answered one by one on one thread, so that Python costs nothing. Vectors [n, m, D] are documents of m vectors each: where
-the rival does not know such, all are indexed, more are fetched, and documents counted once, outside of the time measured.
+answered one by one on one thread, so that Python costs nothing (but qdrant-edge and LanceDB take one query a call).
+Vectors [n, m, D] are documents of m vectors each: where the rival does not know such, all are indexed, more are fetched,
+and documents counted once, outside of the time measured.
 
 Where STRATAL_RIVAL_INDEXES names a folder, an index is kept there with what building it took, and the next run over the
 same vectors reads it: building takes minutes, and is done once for figures of searching that are taken often.

@@ -107,7 +107,7 @@ class LanceDb:
 
     def search(self, queries, k, setting):
         def one(query):
-            search = self.table.search(query).distance_type("dot").nprobes(1).ef(setting).refine_factor(2)
+            search = self.table.search(query).distance_type("dot").nprobes(1).ef(max(setting, 2 * k)).refine_factor(2)
             return search.limit(k).select(["id", "_distance"]).to_arrow()["id"].to_pylist()
 
         return numpy.array([one(query) for query in queries]), None

@@ -81,6 +81,13 @@ pub(super) unsafe fn build<L: Lanes>(planes: &[Plane], options: &GraphOptions) -
         // SAFETY: as above.
         edges = unsafe { link::both_ways::<L>(&points, &edges, &progress)? };
     }
+    if link::is_apart(&edges, planes.len()) {
+        // All of them are looked at for each layer.
+        let few = ENTRIES.start().next_multiple_of(planes.len()) as u32;
+        shells
+            .iter_mut()
+            .for_each(|shell| shell.entries = shell.entries.min(few));
+    }
     let order = reach(&mut edges, &mut shells, planes.len());
     Ok(numbered(
         basis,

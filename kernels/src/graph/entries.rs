@@ -70,17 +70,17 @@ pub(super) struct Room {
 }
 
 impl Entries {
-    /// Those of a shell, whose nodes' heads, of `each` lines, are in `heads`. Without groups there are fewer.
-    pub fn of(shell: &Shell, heads: &[Line], each: usize, in_groups: bool) -> Entries {
-        let most = if in_groups { GROUPS * GROUP } else { UNGROUPED };
-        let count = most.min(shell.entries as usize);
+    /// Those of a shell, whose nodes' heads, of `each` lines, are in `heads`; in groups where they are many, unless only some
+    /// will `count`: these may be in none of the groups that are looked at.
+    pub fn of(shell: &Shell, heads: &[Line], each: usize, all_count: bool) -> Entries {
+        let count = (shell.entries as usize).min(GROUPS * GROUP);
         let from = shell.first as usize;
         let rows: Vec<[i8; FINE]> = (from..from + count)
             .map(|node| fine(&heads[node * each]))
             .collect();
         let mut order: Vec<u32> = (0..count as u32).collect();
         let mut middles = Vec::new();
-        if count > UNGROUPED {
+        if all_count && count > UNGROUPED {
             divide(&rows, &mut order);
             let groups = order.chunks(GROUP);
             middles.extend(groups.map(|group| middle(&rows, group, FINER).map(|part| part as i8)));
@@ -167,7 +167,8 @@ impl Best {
         let (nodes, products) = (nodes.as_chunks::<CHOSEN>().0, products.as_chunks::<CHOSEN>().0);
         for (nodes, products) in nodes.iter().zip(products) {
             for lane in 0..CHOSEN {
-                let is_nearer = products[lane] > self.products[lane] && counts(nodes[lane]);
+                let is_nearer =
+                    products[lane] > self.products[lane] && nodes[lane] != NONE && counts(nodes[lane]);
                 self.products[lane] = if is_nearer {
                     products[lane]
                 } else {
@@ -216,8 +217,11 @@ fn divide(rows: &[[i8; FINE]], members: &mut [u32]) {
         along = std::array::from_fn(|i| b[i] - a[i]);
     }
     let (one, other) = members.split_at_mut(half);
-    divide(rows, one);
-    divide(rows, other);
+    for half in [one, other] {
+        // In an order that does not depend on how they were parted.
+        half.sort_unstable();
+        divide(rows, half);
+    }
 }
 
 /// From the first of some rows to the one that is farthest from it.
@@ -285,12 +289,59 @@ mod tests {
                     .filter(|&node| counts(node as u32))
                     .max_by_key(|&node| product(node))
             };
-            let mut expected: Vec<u32> = (0..CHOSEN).filter_map(of_lane).map(|node| node as u32).collect();
-            let mut found: Vec<u32> = found.collect();
-            // Where a part is filled up with zeros these may be nearer than what is far away.
-            expected.retain(|node| product(*node as usize) > 0);
-            found.retain(|node| product(*node as usize) > 0);
-            assert_eq!(found, expected);
+            let expected: Vec<u32> = (0..CHOSEN).filter_map(of_lane).map(|node| node as u32).collect();
+            assert_eq!(found.collect::<Vec<_>>(), expected);
+        }
+    }
+
+    /// What is found must not depend on the instructions.
+    fn found(entries: &Entries, query: &[i8]) -> Vec<u32> {
+        let mut room = Room::default();
+        // SAFETY: plain Rust runs everywhere.
+        let plain = unsafe { entries.nearest::<Portable, _>(query, |_| true, &mut room) };
+        let plain: Vec<u32> = plain.collect();
+        #[cfg(target_arch = "x86_64")]
+        {
+            use crate::Instructions;
+            use crate::graph::{avx2::Avx2, vnni::Vnni};
+            if Instructions::best().has_avx2() {
+                // SAFETY: the processor was asked.
+                let found = unsafe { entries.nearest::<Avx2, _>(query, |_| true, &mut room) };
+                assert!(found.eq(plain.iter().copied()));
+            }
+            if Instructions::best().has_vnni() {
+                // SAFETY: as above.
+                let found = unsafe { entries.nearest::<Vnni, _>(query, |_| true, &mut room) };
+                assert!(found.eq(plain.iter().copied()));
+            }
+        }
+        plain
+    }
+
+    #[test]
+    fn a_walk_always_begins_somewhere() {
+        let mut numbers = Numbers(17);
+        for count in [257, 300, 1024, 1025, 1250, 4096, 4098] {
+            for bytes in [0, 255, 256] {
+                let heads: Vec<Line> = (0..count)
+                    .map(|_| {
+                        Line(std::array::from_fn(|_| {
+                            if bytes < 256 {
+                                bytes as u8
+                            } else {
+                                numbers.below(256) as u8
+                            }
+                        }))
+                    })
+                    .collect();
+                let entries = Entries::of(&shell(0, count as u32), &heads, 1, true);
+                // To zeros, which entries are filled up with, one of these is nearer than any entry.
+                for query in [[-1; FINE], [-127; FINE], [127; FINE]] {
+                    let found = found(&entries, &query);
+                    assert_eq!(found.len(), CHOSEN, "{count} of {bytes}");
+                    assert!(found.iter().all(|&node| (node as usize) < count));
+                }
+            }
         }
     }
 
@@ -320,9 +371,7 @@ mod tests {
             for _ in 0..100 {
                 let near = 9 + numbers.below(count);
                 let query: Vec<i8> = fine(&heads[near]).map(|part| 12 * (part - 7)).to_vec();
-                // SAFETY: plain Rust runs everywhere.
-                let found = unsafe { entries.nearest::<Portable, _>(&query, |_| true, &mut Room::default()) };
-                let found: Vec<u32> = found.collect();
+                let found = found(&entries, &query);
                 let best = (9..9 + count).max_by_key(|&node| product(&heads[node], &query));
                 hits += usize::from(found.iter().any(|&node| {
                     product(&heads[node as usize], &query)
