@@ -21,7 +21,8 @@ import time
 
 import numpy
 
-from approximate_others import LanceDb, QdrantSq8, Scann, Usearch, folder_bytes
+from approximate_others import LanceDb, Scann, Usearch
+from approximate_qdrant import QdrantEdge, QdrantSq8
 
 
 class SymphonyQG:
@@ -88,43 +89,6 @@ class FaissSq8:
 
     def load(self, path):
         self.index = self.faiss.read_index(path)
-
-
-class QdrantEdge:
-    """A shard with HNSW over its vectors, or over the best of several a document."""
-
-    def __init__(self, dimension):
-        import qdrant_edge as edge
-
-        self.edge, self.dimension = edge, dimension
-        self.folder = tempfile.TemporaryDirectory(dir=os.environ.get("STRATAL_SCRATCH"))
-
-    def build(self, vectors):
-        edge = self.edge
-        several = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
-        config = edge.EdgeConfig(
-            vectors={"v": edge.EdgeVectorParams(size=self.dimension, distance=edge.Distance.Dot, multivector_config=several)},
-            hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10),
-        )
-        self.shard = edge.EdgeShard.create(self.folder.name, config)
-        for begin in range(0, len(vectors), 5000):
-            rows = range(begin, min(begin + 5000, len(vectors)))
-            points = [edge.Point(row, {"v": vectors[row].tolist()}, {}) for row in rows]
-            self.shard.update(edge.UpdateOperation.upsert_points(points))
-        self.shard.optimize()
-        self.shard.flush()
-
-    def search(self, queries, k, setting):
-        edge = self.edge
-        params = edge.SearchParams(hnsw_ef=setting)
-        found = []
-        for query in queries:
-            asked = edge.Query.Nearest([query.tolist()], using="v")
-            found.append([point.id for point in self.shard.search(edge.SearchRequest(query=asked, limit=k, params=params))])
-        return numpy.array(found), None
-
-    def bytes(self):
-        return folder_bytes(self.folder.name)
 
 
 RIVALS = {

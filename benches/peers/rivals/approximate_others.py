@@ -5,6 +5,8 @@ import tempfile
 
 import numpy
 
+from approximate_qdrant import folder_bytes
+
 
 class Usearch:
     """HNSW over vectors in bf16."""
@@ -52,43 +54,6 @@ class Scann:
         return self.count * (4 * self.dimension + self.dimension // 4 + 4)
 
 
-class QdrantSq8:
-    """qdrant-edge's HNSW over vectors in 8 bits, the best scored from the vectors."""
-
-    def __init__(self, dimension):
-        import qdrant_edge as edge
-
-        self.edge = edge
-        self.folder = tempfile.TemporaryDirectory(dir=os.environ.get("STRATAL_SCRATCH"))
-        config = edge.EdgeConfig(
-            vectors={"v": edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Dot)},
-            hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=200, full_scan_threshold=10),
-            quantization_config=edge.ScalarQuantizationConfig(edge.ScalarType.Int8, always_ram=True),
-        )
-        self.shard = edge.EdgeShard.create(self.folder.name, config)
-
-    def build(self, vectors):
-        edge = self.edge
-        for begin in range(0, len(vectors), 5000):
-            rows = range(begin, min(begin + 5000, len(vectors)))
-            points = [edge.Point(row, {"v": vectors[row].tolist()}, {}) for row in rows]
-            self.shard.update(edge.UpdateOperation.upsert_points(points))
-        self.shard.optimize()
-        self.shard.flush()
-
-    def search(self, queries, k, setting):
-        edge = self.edge
-        params = edge.SearchParams(hnsw_ef=setting, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
-        requests = [
-            edge.SearchRequest(query=edge.Query.Nearest([float(x) for x in query], using="v"), limit=k, params=params)
-            for query in queries
-        ]
-        return numpy.array([[point.id for point in self.shard.search(request)] for request in requests]), None
-
-    def bytes(self):
-        return folder_bytes(self.folder.name)
-
-
 class LanceDb:
     """One partition with HNSW over vectors in 8 bits, the best scored from the vectors."""
 
@@ -114,7 +79,3 @@ class LanceDb:
 
     def bytes(self):
         return folder_bytes(self.folder.name)
-
-
-def folder_bytes(folder):
-    return sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names)
