@@ -71,7 +71,7 @@ impl<'a> Options<'a> {
     }
 
     /// A floor for each query, shape `[q]`, on top of [`Options::floor`]: for instance what
-    /// [`TopK::floor`] says after other parts have been searched.
+    /// [`TopK::floor`](crate::TopK::floor) says after other parts have been searched.
     pub fn floors(mut self, floors: &'a [f64]) -> Self {
         self.floors = Some(floors);
         self
