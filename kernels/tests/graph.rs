@@ -412,6 +412,59 @@ fn layers_that_lie_apart_are_searched_each() {
     assert!(met >= 360, "{met} of 400");
 }
 
+/// With so many that they are put into groups, which a graph of this size has not by itself.
+#[test]
+fn walks_begin_among_many_entries_alike_on_every_processor() {
+    let (dimension, rows) = (24, 1500);
+    let mut layers = [21, 22].map(|seed| Numbers(seed).vectors(rows * dimension));
+    layers.iter_mut().for_each(|values| normalise(values, dimension));
+    let planes = planes_of(&layers, dimension);
+    let mut sound = built(&planes, &GraphOptions::new());
+    // All nodes of the only shell are entries.
+    assert_eq!(sound[0].len(), 24 + 16);
+    sound[0][32..36].copy_from_slice(&(2 * rows as u32).to_le_bytes());
+    let bytes = Bytes::of(&sound);
+    let sections = bytes.sections();
+    let graph = Graph::open(&sections).unwrap();
+    let mut walk = Walk::new();
+    let queries = Numbers(23).vectors(40 * dimension);
+    let mut hits = 0;
+    for query in queries.chunks_exact(dimension) {
+        let search = GraphSearch::new(5, 150);
+        let found = graph
+            .search(&sections, &planes, query, &search, &mut walk)
+            .unwrap();
+        assert_eq!(found.len(), 5);
+        for path in paths() {
+            let other = search.instructions(path);
+            let again = graph.search(&sections, &planes, query, &other, &mut walk);
+            assert_eq!(found, again.unwrap(), "{path:?}");
+        }
+        let best = max_inner_product(query, dimension, &planes, &Options::new(5)).unwrap();
+        hits += best[0].iter().filter(|&best| found.contains(best)).count();
+    }
+    assert!(hits >= 180, "{hits} of 200");
+    let mut numbers = Numbers(24);
+    for _ in 0..60 {
+        let mut bad = sound.clone();
+        let heads = GraphSection::First as usize;
+        let at = numbers.next() as usize % bad[heads].len();
+        let byte = numbers.next() as u8;
+        bad[heads][at / 2..at].fill(byte);
+        let bytes = Bytes::of(&bad);
+        let sections = bytes.sections();
+        let graph = Graph::open(&sections).unwrap();
+        let found = graph.search(
+            &sections,
+            &planes,
+            &queries[..dimension],
+            &GraphSearch::new(5, 40),
+            &mut walk,
+        );
+        assert_eq!(found.unwrap().len(), 5);
+    }
+}
+
 #[test]
 fn damaged_bytes_are_refused_or_harmless() {
     harms_nothing(40, 700, 1200);
