@@ -16,7 +16,7 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) struct Shell {
     pub first: u32,
     pub count: u32,
-    /// The first so many nodes are where a walk begins.
+    /// The first so many nodes are those at which a walk can begin.
     pub entries: u32,
     /// No vector in it is longer.
     pub norm: f32,
