@@ -332,15 +332,7 @@ impl Lanes for Avx2 {
     unsafe fn products(rows: &[i8], width: usize, blocks: &[i8], sums: &[i32], out: &mut [i32]) {
         let columns = sums.len();
         assert!(blocks.len() == columns * width && out.len() >= rows.len() / width * columns);
-        // A row of few components, as of entries, needs no memory.
-        let (mut few, mut many) = ([0i16; 64], Vec::new());
-        let wide = match few.get_mut(..rows.len()) {
-            Some(few) => few,
-            None => {
-                many.resize(rows.len().min(ROWS * width), 0i16);
-                &mut many[..]
-            }
-        };
+        let mut wide = vec![0i16; rows.len().min(ROWS * width)];
         for (rows, out) in rows.chunks(ROWS * width).zip(out.chunks_mut(ROWS * columns)) {
             wide.iter_mut()
                 .zip(rows)
