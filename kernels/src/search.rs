@@ -1,4 +1,4 @@
-//! The exact search: what is asked, checked at the door, and the answers of all threads merged.
+//! The exact search: what is asked, checked at the door, and shared among threads.
 
 use std::cmp::Ordering;
 use std::ops::Range;

@@ -173,7 +173,7 @@ fn exactly<E: Float + CubeElement>(
     ask: &Ask,
 ) {
     let units = if ability.plane == 1 { 2 } else { UNITS };
-    // SAFETY: as for the scores; a unit reads a candidate's number only below its query's count and `capacity`, and
+    // SAFETY: every buffer is as long as the caller made it; a unit reads a candidate's number only below its query's count and `capacity`, and
     // rows only of documents of the block.
     unsafe {
         score_exactly::launch_unchecked::<E>(
