@@ -407,6 +407,28 @@ fn layers_that_lie_apart_are_searched_each() {
     assert!(met >= 360, "{met} of 400");
 }
 
+/// All of them are looked at for each layer, so there must not be more than that takes.
+#[test]
+fn layers_that_lie_apart_have_few_entries() {
+    let (dimension, rows) = (16, 8400);
+    let layers = [0, 1].map(|layer| {
+        let mut values = Numbers(40 + layer as u64).vectors(rows * dimension);
+        let own = values.iter_mut().skip(layer).step_by(dimension);
+        own.for_each(|value| *value += 8.0);
+        normalised(values, dimension)
+    });
+    let planes = planes_of(&layers, dimension);
+    let entries = |planes: &[Plane]| {
+        let head = &built(planes, &GraphOptions::new().passes(0))[0];
+        assert_eq!(head.len(), 24 + 16);
+        u32::from_le_bytes([head[32], head[33], head[34], head[35]])
+    };
+    assert!((512..600).contains(&entries(&planes)));
+    // A sixteenth of the vectors, and those that nothing leads to.
+    assert!(entries(&planes[..1]) >= 525);
+    assert!(entries(&[planes[0], planes[0]]) >= 1050);
+}
+
 /// With so many that they are put into groups, which a graph of this size has not by itself.
 #[test]
 fn walks_begin_among_many_entries_alike_on_every_processor() {
