@@ -138,8 +138,7 @@ fn run(settings: &Settings) -> Result<(), String> {
             }
             let whole = median(settings.rounds, || search().map(|_| ()))?;
             let device = median(settings.rounds, || {
-                searcher
-                    .scan(key, asked, settings.dimension, &planes, &layers, settings.k)
+                pool.install(|| searcher.scan(key, asked, settings.dimension, &planes, &layers, settings.k))
                     .map_err(|error| error.to_string())
             })?;
             let size = settings.documents * settings.layers * settings.dimension;

@@ -7,6 +7,7 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::bound::{Documents, Query, SLACK, exponent_to_one, power};
 use super::product::order;
+use super::shape::STEP;
 use crate::dispatch::Kernels;
 use crate::{Element, Plane};
 
@@ -198,11 +199,21 @@ fn round(
     }
     // Sums in f64, in lanes that the compiler can keep in one register.
     let (mut squares, mut lost) = ([0.0f64; 8], [0.0f64; 8]);
-    for (at, (x, rounded)) in numbers.iter().zip(&*rounded).enumerate() {
-        let x = f64::from(*x) * scale;
-        let difference = x - f64::from(*rounded);
-        squares[at % 8] += x * x;
-        lost[at % 8] += difference * difference;
+    let mut add = |lane: usize, x: f32, rounded: f32| {
+        let x = f64::from(x) * scale;
+        let difference = x - f64::from(rounded);
+        squares[lane] += x * x;
+        lost[lane] += difference * difference;
+    };
+    let (eights, rest) = numbers.as_chunks::<8>();
+    let (rounded_eights, rounded_rest) = rounded.as_chunks::<8>();
+    for (eight, rounded) in eights.iter().zip(rounded_eights) {
+        for lane in 0..8 {
+            add(lane, eight[lane], rounded[lane]);
+        }
+    }
+    for (lane, (x, rounded)) in rest.iter().zip(rounded_rest).enumerate() {
+        add(lane, *x, *rounded);
     }
     Query {
         length: squares.iter().sum::<f64>().sqrt() * SLACK,
@@ -231,21 +242,23 @@ pub(crate) fn queries(
     let mut bytes = vec![0u8; padded * width * size];
     let of_query = |(query, out): (&[f32], &mut [u8])| {
         let (mut scaled, mut rounded) = (vec![0.0; dimension], vec![0.0; dimension]);
-        let mut bits = vec![0u16; dimension];
+        let mut bits = vec![0u16; width];
         let exponent = exponent_to_one(query.iter().fold(0.0, |a: f32, x| a.max(x.abs())));
         let known = round(
             query,
             power(exponent),
             format,
             &mut scaled,
-            &mut bits,
+            &mut bits[..dimension],
             &mut rounded,
         );
         match format {
             Some(_) => {
-                for (at, out) in out.chunks_exact_mut(2).enumerate() {
-                    let bits = bits.get(order(at)).copied().unwrap_or(0);
-                    out.copy_from_slice(&bits.to_le_bytes());
+                let (steps, _) = bits.as_chunks::<STEP>();
+                for (step, out) in steps.iter().zip(out.chunks_exact_mut(STEP * 2)) {
+                    for (at, out) in out.chunks_exact_mut(2).enumerate() {
+                        out.copy_from_slice(&step[order(at)].to_le_bytes());
+                    }
                 }
             }
             None => out[..dimension * 4].copy_from_slice(bytemuck::cast_slice(&rounded)),

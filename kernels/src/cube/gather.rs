@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cubecl::bytes::Bytes;
 use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
 use half::{bf16, f16};
@@ -14,15 +15,52 @@ use super::launch::{ASK_FIRST, Ask, Batch, Buffers, run};
 use super::resident::{Block, Resident};
 use super::select::pack_numbers;
 
-/// The rows that may belong to a query's answer. One may come several times.
-pub(crate) struct Rows {
-    pub numbers: Vec<u32>,
-    /// Their f64 scores, where the device holds the stored values.
-    pub scores: Option<Vec<f64>>,
+/// The rows that may belong to the answers of a batch, as they came from the device.
+pub(crate) struct Candidates {
+    /// How many each query has; `None` where there were too many to keep.
+    counts: Vec<Option<usize>>,
+    /// Candidates that each query has room for in what was brought.
+    most: usize,
+    /// What [`pack_numbers`] packed.
+    packed: Bytes,
+    /// The rows' f64 scores `[q][most]`, scaled by a power of two, where the device holds the stored values.
+    scores: Option<Bytes>,
+    /// Takes the scores to what they are.
+    scale: f64,
 }
 
-/// Those of each query; `None` where there were too many to keep.
-pub(crate) type Candidates = Vec<Option<Rows>>;
+impl Candidates {
+    /// The queries of the batch.
+    pub fn queries(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Candidates of all queries.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().flatten().map(|&count| count as u64).sum()
+    }
+
+    /// Of each query whether its candidates were too many to keep.
+    pub fn lost(&self) -> impl Iterator<Item = bool> {
+        self.counts.iter().map(Option::is_none)
+    }
+
+    /// The numbers of a query's rows, none if they were lost. One may come once for each layer.
+    pub fn numbers(&self, query: usize) -> impl Iterator<Item = u32> {
+        let first = 2 * self.queries() + query * self.most;
+        let count = self.counts[query].unwrap_or(0);
+        words(&self.packed[first * 4..(first + count) * 4])
+    }
+
+    /// Their scores, if the device computed them.
+    pub fn scores(&self, query: usize) -> Option<impl Iterator<Item = f64>> {
+        let first = query * self.most;
+        let count = self.counts[query].unwrap_or(0);
+        let bytes = self.scores.as_ref()?.get(first * 8..(first + count) * 8)?;
+        let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        Some(bytes.chunks_exact(8).map(move |bytes| number(bytes) * self.scale))
+    }
+}
 
 /// A query's candidates with the device's own scores, unscaled, and the bound on their error.
 pub(crate) type Scored = (Vec<(u32, f64)>, f64);
@@ -51,7 +89,7 @@ pub(crate) fn scores(
         buffers.numbers.clone(),
         buffers.scores.clone(),
     ])?;
-    let (counts, numbers, scores) = (words(&read[0]), words(&read[1]), words(&read[2]));
+    let [counts, numbers, scores] = [0, 1, 2].map(|i| words(&read[i]).collect::<Vec<_>>());
     Ok(errors
         .into_iter()
         .enumerate()
@@ -82,32 +120,32 @@ fn read(
         false => 0,
     };
     let mut packed = client.read(pack(client, ability, part, buffers, count, most, ask))?;
-    let mut all = words(&packed[0]);
-    // After the last round nothing may have marked those that lost candidates.
-    let is_kept =
-        |all: &[u32], query: usize| all[count + query] == 0 && all[query] as usize <= buffers.capacity;
-    let kept = (0..count).filter(|&query| is_kept(&all, query));
-    let needed = kept.map(|query| all[query] as usize).max().unwrap_or(0);
+    let mut counts = counts_of(&packed[0], count, buffers.capacity);
+    let needed = counts.iter().flatten().copied().max().unwrap_or(0);
     if needed > most {
         most = needed;
         packed = client.read(pack(client, ability, part, buffers, count, most, ask))?;
-        all = words(&packed[0]);
+        counts = counts_of(&packed[0], count, buffers.capacity);
     }
-    let (counts, numbers) = (&all[..count], &all[2 * count..]);
-    let scale = bound::power(-part.exponent);
-    let scores: Option<Vec<f64>> = packed.get(1).map(|bytes| {
-        let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-        bytes.chunks_exact(8).map(|bytes| number(bytes) * scale).collect()
-    });
-    Ok((0..count)
-        .map(|query| {
-            let own = query * most..query * most + counts[query] as usize;
-            is_kept(&all, query).then(|| Rows {
-                numbers: numbers[own.clone()].to_vec(),
-                scores: scores.as_ref().map(|scores| scores[own].to_vec()),
-            })
-        })
-        .collect())
+    let mut packed = packed.into_iter();
+    Ok(Candidates {
+        counts,
+        most,
+        packed: packed.next().unwrap_or_else(|| Bytes::from_bytes_vec(Vec::new())),
+        scores: packed.next(),
+        scale: bound::power(-part.exponent),
+    })
+}
+
+/// How many candidates each query has, of what was packed. After the last round nothing may have marked those that lost
+/// some.
+fn counts_of(packed: &[u8], queries: usize, capacity: usize) -> Vec<Option<usize>> {
+    let lost = words(&packed[queries * 4..]);
+    words(packed)
+        .zip(lost)
+        .take(queries)
+        .map(|(count, lost)| (lost == 0 && count as usize <= capacity).then_some(count as usize))
+        .collect()
 }
 
 /// What [`pack_numbers`] packs of each query with its first `most` candidates, and where the part is held as it is stored
@@ -200,9 +238,8 @@ fn exactly<E: Float + CubeElement>(
 }
 
 /// Words that were read back, wherever in memory they lie.
-fn words(bytes: &[u8]) -> Vec<u32> {
+fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
     bytes
         .chunks_exact(4)
         .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
-        .collect()
 }

@@ -14,7 +14,6 @@
 //! The kernels are written once. They run on CUDA devices (feature `cuda`) and, in the tests, on CubeCL's
 //! CPU runtime (feature `cube-cpu`), which differs in one function: the product of two tiles.
 
-use std::cmp::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use cubecl::bytes::Bytes;
@@ -22,12 +21,11 @@ use cubecl::features::Plane as PlaneFeature;
 use cubecl::ir::features::MmaConfig;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use crate::dispatch::Kernels;
 use crate::search::{check_options, check_planes, check_queries};
-use crate::{Candidate, Error, Options, Plane, TopK, max_inner_product};
+use crate::{Candidate, Error, Options, Plane, max_inner_product};
 
+mod answers;
 mod bound;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -46,9 +44,10 @@ mod shape;
 pub mod text;
 mod tiles;
 
+use answers::answers;
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_device;
-use gather::Rows;
+use gather::Candidates;
 use kernel::Ability;
 use launch::{Ask, MOST_CANDIDATES};
 pub use resident::Refusal;
@@ -225,15 +224,14 @@ impl Searcher {
             }
             Ok((candidates, brought)) => {
                 found.brought = brought;
-                found.scored = candidates
+                found.scored = candidates.iter().map(Candidates::total).sum();
+                found.answers = answers(queries, dimension, &chosen, &candidates, &floors, options);
+                let lost: Vec<usize> = candidates
                     .iter()
-                    .flatten()
-                    .map(|rows| rows.numbers.len() as u64)
-                    .sum();
-                found.answers = rescore(queries, dimension, &chosen, &candidates, &floors, options);
-                let lost = (0..count)
-                    .filter(|&query| candidates[query].is_none())
-                    .collect::<Vec<_>>();
+                    .flat_map(Candidates::lost)
+                    .enumerate()
+                    .filter_map(|(query, lost)| lost.then_some(query))
+                    .collect();
                 found.on_cpu = lost.len();
                 if !lost.is_empty() {
                     let gathered: Vec<f32> = lost
@@ -264,7 +262,7 @@ impl Searcher {
         k: usize,
         floors: &[f64],
         options: &Options,
-    ) -> Result<Result<(gather::Candidates, u64), Refusal>, Error> {
+    ) -> Result<Result<(Vec<Candidates>, u64), Refusal>, Error> {
         let failed = |error: cubecl::server::ServerError| Error::Device {
             device: self.client.name().to_owned(),
             reason: error.to_string(),
@@ -291,7 +289,7 @@ impl Searcher {
                 live: live.as_ref(),
             };
             match gather::candidates(&self.client, &self.ability, part, &ask) {
-                Ok(batch) => candidates.extend(batch),
+                Ok(batch) => candidates.push(batch),
                 Err(error) => {
                     failure = Some(error);
                     break;
@@ -339,54 +337,5 @@ fn without_codes<'a>(options: &Options<'a>) -> Options<'a> {
     Options {
         codes: None,
         ..*options
-    }
-}
-
-/// The best k of the candidates by their f64 scores, as the search on the CPU computes them.
-fn rescore(
-    queries: &[f32],
-    dimension: usize,
-    planes: &[Plane],
-    candidates: &[Option<Rows>],
-    floors: &[f64],
-    options: &Options,
-) -> Vec<Vec<Candidate>> {
-    let kernels = options
-        .instructions
-        .and_then(Kernels::of)
-        .unwrap_or_else(Kernels::best);
-    let order = |a: &u32, b: &u32| -> Ordering { (options.order)(*a, *b).then_with(|| a.cmp(b)) };
-    let of_query = |query: usize| {
-        let asked = &queries[query * dimension..(query + 1) * dimension];
-        let mut best = TopK::with_floor(options.k, floors[query], &order);
-        let Some(rows) = &candidates[query] else {
-            return Vec::new();
-        };
-        let score_of = |row: u32| {
-            planes
-                .iter()
-                .map(|plane| kernels.exact(plane.element(), plane.row_bytes(row as usize), asked))
-                .fold(f64::NAN, f64::max)
-        };
-        let mut places: Vec<usize> = (0..rows.numbers.len()).collect();
-        places.sort_unstable_by_key(|&at| rows.numbers[at]);
-        places.dedup_by_key(|at| rows.numbers[*at]);
-        for &at in &places {
-            let row = rows.numbers[at];
-            let score = match &rows.scores {
-                Some(scores) => scores[at],
-                None => score_of(row),
-            };
-            best.push(score, row);
-        }
-        best.into_sorted()
-            .into_iter()
-            .map(|(score, row)| Candidate { row, score })
-            .collect()
-    };
-    if rayon::current_thread_index().is_some() && !options.single_threaded {
-        (0..candidates.len()).into_par_iter().map(of_query).collect()
-    } else {
-        (0..candidates.len()).map(of_query).collect()
     }
 }
