@@ -172,6 +172,7 @@ fn check(
 fn shapes_elements_and_layers_give_the_same_answer() {
     let few = searcher();
     let many = searcher().tiles_only();
+    let coded = searcher().with_codes();
     let mut key = 0;
     for (dimension, rows) in [(1, 700), (15, 333), (64, 1000), (384, 257), (768, 130)] {
         for element in [Element::F32, Element::F16, Element::Bf16, Element::I8].map(tested) {
@@ -190,6 +191,7 @@ fn shapes_elements_and_layers_give_the_same_answer() {
                         &Options::new(10),
                     );
                     check(&many, key, &case, &queries, &layers, &Options::new(7));
+                    check(&coded, key, &case, &queries, &layers, &Options::new(7));
                 }
             }
         }
@@ -199,42 +201,44 @@ fn shapes_elements_and_layers_give_the_same_answer() {
 /// The row kernel is compiled for 1, 2, 4 and 8 queries, and a batch beyond that takes tiles.
 #[test]
 fn every_number_of_queries() {
-    let searcher = searcher();
     let case = Case::new(5, 901, 40, 2, Element::F16, Kind::Spread);
     let queries = case.queries(9, 33, Kind::Spread);
-    for count in [1, 2, 3, 4, 5, 8, 9, 16, 17, 33] {
-        let on_cpu = check(
-            &searcher,
-            1,
-            &case,
-            &queries[..count * 40],
-            &[1, 0],
-            &Options::new(12),
-        );
-        assert_eq!(on_cpu, 0, "{count} queries were answered on the device");
+    for searcher in [searcher(), searcher().with_codes()] {
+        for count in [1, 2, 3, 4, 5, 8, 9, 16, 17, 33] {
+            let on_cpu = check(
+                &searcher,
+                1,
+                &case,
+                &queries[..count * 40],
+                &[1, 0],
+                &Options::new(12),
+            );
+            assert_eq!(on_cpu, 0, "{count} queries were answered on the device");
+        }
     }
 }
 
 /// Sizes around the blocks, and a k that is larger than the number of documents.
 #[test]
 fn few_documents_and_a_larger_k() {
-    let searcher = searcher();
-    for (key, rows) in [1, 2, 15, 16, 17, 31, 32, 33, 63, 100, 255, 256]
-        .into_iter()
-        .enumerate()
-    {
-        let case = Case::new(key as u64, rows, 24, 2, Element::F32, Kind::Spread);
-        let queries = case.queries(3, 10, Kind::Spread);
-        for k in [1, 5, rows, rows + 5] {
-            for count in [1, 10] {
-                check(
-                    &searcher,
-                    key as u64,
-                    &case,
-                    &queries[..count * 24],
-                    &[0, 1],
-                    &Options::new(k),
-                );
+    for searcher in [searcher(), searcher().with_codes()] {
+        for (key, rows) in [1, 2, 15, 16, 17, 31, 32, 33, 63, 100, 255, 256]
+            .into_iter()
+            .enumerate()
+        {
+            let case = Case::new(key as u64, rows, 24, 2, Element::F32, Kind::Spread);
+            let queries = case.queries(3, 10, Kind::Spread);
+            for k in [1, 5, rows, rows + 5] {
+                for count in [1, 10] {
+                    check(
+                        &searcher,
+                        key as u64,
+                        &case,
+                        &queries[..count * 24],
+                        &[0, 1],
+                        &Options::new(k),
+                    );
+                }
             }
         }
     }
@@ -243,27 +247,28 @@ fn few_documents_and_a_larger_k() {
 /// Deleted documents are not found, also where nearly all or all are deleted.
 #[test]
 fn only_live_documents_are_found() {
-    let searcher = searcher();
-    let rows = 800;
-    let case = Case::new(11, rows, 48, 2, tested(Element::Bf16), Kind::Spread);
-    let queries = case.queries(4, 12, Kind::Spread);
-    let mut random = Random(99);
-    for one_in in [1, 2, 30, 1000] {
-        let mut live = vec![0u64; rows.div_ceil(64)];
-        for row in 0..rows {
-            if one_in < 1000 && random.next().is_multiple_of(one_in) {
-                live[row / 64] |= 1 << (row % 64);
+    for searcher in [searcher(), searcher().with_codes()] {
+        let rows = 800;
+        let case = Case::new(11, rows, 48, 2, tested(Element::Bf16), Kind::Spread);
+        let queries = case.queries(4, 12, Kind::Spread);
+        let mut random = Random(99);
+        for one_in in [1, 2, 30, 1000] {
+            let mut live = vec![0u64; rows.div_ceil(64)];
+            for row in 0..rows {
+                if one_in < 1000 && random.next().is_multiple_of(one_in) {
+                    live[row / 64] |= 1 << (row % 64);
+                }
             }
-        }
-        for count in [2, 12] {
-            check(
-                &searcher,
-                1,
-                &case,
-                &queries[..count * 48],
-                &[0, 1],
-                &Options::new(9).live(&live),
-            );
+            for count in [2, 12] {
+                check(
+                    &searcher,
+                    1,
+                    &case,
+                    &queries[..count * 48],
+                    &[0, 1],
+                    &Options::new(9).live(&live),
+                );
+            }
         }
     }
 }
@@ -271,111 +276,114 @@ fn only_live_documents_are_found() {
 /// Equal scores go by the caller's order; with more of them than there is room for, the CPU answers.
 #[test]
 fn ties_go_by_the_order_of_the_caller() {
-    let searcher = searcher();
-    let backwards = |a: u32, b: u32| -> Ordering { b.cmp(&a) };
-    for (key, dimension) in [(1, 6), (2, 1), (3, 30)] {
-        let case = Case::new(key, 2000, dimension, 2, Element::F32, Kind::Ties);
-        let queries = case.queries(2, 10, Kind::Ties);
-        for k in [1, 10, 40] {
-            check(&searcher, key, &case, &queries, &[0, 1], &Options::new(k));
-            check(
-                &searcher,
-                key,
-                &case,
-                &queries[..dimension * 3],
-                &[1],
-                &Options::new(k).order(&backwards),
-            );
+    for searcher in [searcher(), searcher().with_codes()] {
+        let backwards = |a: u32, b: u32| -> Ordering { b.cmp(&a) };
+        for (key, dimension) in [(1, 6), (2, 1), (3, 30)] {
+            let case = Case::new(key, 2000, dimension, 2, Element::F32, Kind::Ties);
+            let queries = case.queries(2, 10, Kind::Ties);
+            for k in [1, 10, 40] {
+                check(&searcher, key, &case, &queries, &[0, 1], &Options::new(k));
+                check(
+                    &searcher,
+                    key,
+                    &case,
+                    &queries[..dimension * 3],
+                    &[1],
+                    &Options::new(k).order(&backwards),
+                );
+            }
         }
+        let equal = Case {
+            rows: 1500,
+            dimension: 8,
+            planes: vec![stored(&vec![0.25; 1500 * 8], 8, Element::F16, 0)],
+            element: Element::F16,
+            pad: 0,
+        };
+        let on_cpu = check(
+            &searcher,
+            9,
+            &equal,
+            &[1.0; 16],
+            &[0],
+            &Options::new(3).order(&backwards),
+        );
+        assert_eq!(on_cpu, 2);
     }
-    let equal = Case {
-        rows: 1500,
-        dimension: 8,
-        planes: vec![stored(&vec![0.25; 1500 * 8], 8, Element::F16, 0)],
-        element: Element::F16,
-        pad: 0,
-    };
-    let on_cpu = check(
-        &searcher,
-        9,
-        &equal,
-        &[1.0; 16],
-        &[0],
-        &Options::new(3).order(&backwards),
-    );
-    assert_eq!(on_cpu, 2);
 }
 
 /// Floors, of all queries and of each.
 #[test]
 fn floors_are_kept() {
-    let searcher = searcher();
-    let case = Case::new(21, 600, 32, 1, Element::F16, Kind::Spread);
-    let queries = case.queries(8, 4, Kind::Spread);
-    let planes = case.planes();
-    let best = max_inner_product(&queries, 32, &planes, &Options::new(30)).unwrap();
-    let floors: Vec<f64> = best.iter().map(|answer| answer[17].score).collect();
-    check(
-        &searcher,
-        1,
-        &case,
-        &queries,
-        &[0],
-        &Options::new(25).floors(&floors),
-    );
-    check(
-        &searcher,
-        1,
-        &case,
-        &queries,
-        &[0],
-        &Options::new(25).floor(floors[0]),
-    );
-    check(
-        &searcher,
-        1,
-        &case,
-        &queries,
-        &[0],
-        &Options::new(25).floor(f64::INFINITY),
-    );
-    check(
-        &searcher,
-        1,
-        &case,
-        &queries,
-        &[0],
-        &Options::new(25).floor(1e300),
-    );
+    for searcher in [searcher(), searcher().with_codes()] {
+        let case = Case::new(21, 600, 32, 1, Element::F16, Kind::Spread);
+        let queries = case.queries(8, 4, Kind::Spread);
+        let planes = case.planes();
+        let best = max_inner_product(&queries, 32, &planes, &Options::new(30)).unwrap();
+        let floors: Vec<f64> = best.iter().map(|answer| answer[17].score).collect();
+        check(
+            &searcher,
+            1,
+            &case,
+            &queries,
+            &[0],
+            &Options::new(25).floors(&floors),
+        );
+        check(
+            &searcher,
+            1,
+            &case,
+            &queries,
+            &[0],
+            &Options::new(25).floor(floors[0]),
+        );
+        check(
+            &searcher,
+            1,
+            &case,
+            &queries,
+            &[0],
+            &Options::new(25).floor(f64::INFINITY),
+        );
+        check(
+            &searcher,
+            1,
+            &case,
+            &queries,
+            &[0],
+            &Options::new(25).floor(1e300),
+        );
+    }
 }
 
 /// Numbers at the edges of f32, subnormal ones, zeros: the bound or the CPU answers, never a wrong one.
 #[test]
 fn extreme_numbers_are_answered_exactly() {
-    let searcher = searcher();
-    let mut key = 0;
-    for (document, query) in [
-        (3e38f32, 1e-3f32),
-        (1e-42, 1.0),
-        (1e-42, 3e38),
-        (1.0, 1e-40),
-        (0.0, 1.0),
-        (1e30, 1e30),
-    ] {
-        for element in [Element::F32, Element::Bf16].map(tested) {
-            key += 1;
-            let mut random = Random(key + 5);
-            let numbers: Vec<f32> = (0..400 * 20).map(|_| random.unit() * document).collect();
-            let case = Case {
-                rows: 400,
-                dimension: 20,
-                planes: vec![stored(&numbers, 20, element, 0)],
-                element,
-                pad: 0,
-            };
-            let queries: Vec<f32> = (0..10 * 20).map(|_| random.unit() * query).collect();
-            check(&searcher, key, &case, &queries, &[0], &Options::new(5));
-            check(&searcher, key, &case, &queries[..20], &[0], &Options::new(5));
+    for searcher in [searcher(), searcher().with_codes()] {
+        let mut key = 0;
+        for (document, query) in [
+            (3e38f32, 1e-3f32),
+            (1e-42, 1.0),
+            (1e-42, 3e38),
+            (1.0, 1e-40),
+            (0.0, 1.0),
+            (1e30, 1e30),
+        ] {
+            for element in [Element::F32, Element::Bf16].map(tested) {
+                key += 1;
+                let mut random = Random(key + 5);
+                let numbers: Vec<f32> = (0..400 * 20).map(|_| random.unit() * document).collect();
+                let case = Case {
+                    rows: 400,
+                    dimension: 20,
+                    planes: vec![stored(&numbers, 20, element, 0)],
+                    element,
+                    pad: 0,
+                };
+                let queries: Vec<f32> = (0..10 * 20).map(|_| random.unit() * query).collect();
+                check(&searcher, key, &case, &queries, &[0], &Options::new(5));
+                check(&searcher, key, &case, &queries[..20], &[0], &Options::new(5));
+            }
         }
     }
 }
@@ -436,6 +444,62 @@ fn parts_stay_within_the_budget_by_use() {
     assert_eq!(searcher.resident_bytes(), of_one);
 }
 
+/// Codes are there where the budget has room for them beside the rows, and they never take another part's.
+#[test]
+fn codes_take_what_room_is_left() {
+    let cases: Vec<Case> = (0..2)
+        .map(|seed| Case::new(seed, 512, 32, 1, Element::F16, Kind::Spread))
+        .collect();
+    let (rows, codes) = (512 * 64 * 2, 512 * 128); // padded to 64 components, and to 128
+    let resident = |budget: u64, searched: &[usize]| {
+        let searcher = Searcher::new(client(), budget).with_codes();
+        for &key in searched {
+            let queries = cases[key].queries(1, 1, Kind::Spread);
+            check(
+                &searcher,
+                key as u64,
+                &cases[key],
+                &queries,
+                &[0],
+                &Options::new(3),
+            );
+        }
+        searcher.resident_bytes()
+    };
+    assert_eq!(resident(rows + codes, &[0]), rows + codes);
+    assert_eq!(resident(rows + codes - 1, &[0]), rows);
+    assert_eq!(resident(2 * rows + codes, &[0, 1]), 2 * rows + codes);
+    assert_eq!(resident(2 * rows + codes - 1, &[0, 1]), rows); // the first had them, and went
+    assert_eq!(resident(2 * (rows + codes), &[0, 1]), 2 * (rows + codes));
+}
+
+/// Where scores lie closer together than codes tell, rows answer, and after many such queries the codes go.
+#[test]
+fn codes_that_tell_nothing_apart_are_given_up() {
+    let searcher = searcher().with_codes();
+    let mut random = Random(5);
+    let (rows, dimension) = (6000, 16);
+    // All within a tenth of each other but for one far off, which is what steps are made for.
+    let mut numbers: Vec<f32> = (0..rows * dimension)
+        .map(|_| 0.5 + random.unit() * 0.05)
+        .collect();
+    numbers[77 * dimension..78 * dimension].fill(-40.0);
+    let case = Case {
+        rows,
+        dimension,
+        planes: vec![stored(&numbers, dimension, Element::F32, 0)],
+        element: Element::F32,
+        pad: 0,
+    };
+    let queries = vec![0.3f32; 70 * dimension];
+    let some = check(&searcher, 1, &case, &queries[..dimension], &[0], &Options::new(5));
+    let with_codes = searcher.resident_bytes();
+    check(&searcher, 1, &case, &queries, &[0], &Options::new(5));
+    assert_eq!(some, 0, "rows tell apart what codes do not");
+    assert!(searcher.resident_bytes() < with_codes);
+    check(&searcher, 1, &case, &queries, &[0], &Options::new(5));
+}
+
 /// Threads share a device.
 #[test]
 fn threads_share_a_searcher() {
@@ -483,7 +547,7 @@ fn scores_stay_within_their_bound() {
 #[test]
 fn random_searches_give_the_same_answer() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    let (few, many) = (searcher(), searcher().tiles_only());
+    let (few, many, coded) = (searcher(), searcher().tiles_only(), searcher().with_codes());
     let mut random = Random(20_261_125);
     let mut on_device = 0;
     for key in 0..120 {
@@ -507,7 +571,7 @@ fn random_searches_give_the_same_answer() {
         if key % 5 == 0 {
             options = options.floors(&floors);
         }
-        let searcher = if key % 2 == 0 { &few } else { &many };
+        let searcher = [&few, &coded, &many, &coded][key as usize % 4];
         let on_cpu = pool.install(|| check(searcher, key, &case, &queries, &chosen, &options));
         on_device += count - on_cpu;
     }

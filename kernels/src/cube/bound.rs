@@ -32,6 +32,17 @@
 //! the sum as if products were added one at a time), `γ = 2 w 2⁻²³`. That is an assumption about the
 //! device, and `benches/gpu` measures how much of this bound its scores use.
 //!
+//! **Codes.** A part may also be there in int8 (the module `codes`): `d̂ = a c` with a step `a` of the part and whole
+//! numbers `c` for `r = d − μ`, the residual about the layer's mean, and for a query `q̂ = b e` with a step of its own. Then
+//!
+//! ```text
+//! q·d = q·μ + q·r      |q·r − a b (c·e)| ≤ ‖q − q̂‖ ‖r‖ + ‖q̂‖ ‖r − d̂‖
+//! ```
+//!
+//! `c·e` is exact in whole numbers. The device's score is `c·e + q·μ / (a b)` in f32: rounding either and their sum costs
+//! `2⁻²²` of the two sizes together at most, and evaluating residuals in f64 `D 2⁻⁴⁹ ‖q‖ (‖r‖ + ‖μ‖)`. Again `‖r‖` and
+//! `‖r − d̂‖` are the largest of the part.
+//!
 //! Every part of the bound holds for each layer, so also for the maximum over layers. The f64 score is
 //! within `D 2⁻⁵² ‖q‖ ‖d‖` of `q·d`, which is added. With `ε` the sum of all, and `t` the k-th best of the
 //! device's scores of any set of live documents: k documents have scores of at least `t − ε`, so one that
@@ -75,37 +86,85 @@ pub(crate) fn power(exponent: i32) -> f64 {
     f64::from_bits(((1023 + exponent) as u64) << 52)
 }
 
-/// `ε` for one query: no device's score is farther from the score, both scaled.
-pub(crate) fn error(query: &Query, documents: &Documents, sums: Sums, dimension: usize, width: usize) -> f64 {
-    let gamma = match sums {
-        Sums::Tensor => width as f64 * power(-22),
-        Sums::Plain => {
-            let nu = (width + 16) as f64 * power(-24);
-            nu / (1.0 - nu)
+/// What the device's scores of one query are worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Bound {
+    /// Takes a score to what the device computes.
+    pub scale: f64,
+    /// `ε`: no device's score is farther from the score, scaled.
+    pub error: f64,
+    /// No device's score is larger, nor is its negative.
+    pub largest: f64,
+}
+
+impl Bound {
+    /// Of scores that are sums of products of halves, or of halves and f32; with `scale` the power of two that scores are
+    /// scaled by.
+    pub fn of_sums(
+        query: &Query,
+        documents: &Documents,
+        sums: Sums,
+        dimension: usize,
+        width: usize,
+        scale: f64,
+    ) -> Bound {
+        let gamma = match sums {
+            Sums::Tensor => width as f64 * power(-22),
+            Sums::Plain => {
+                let nu = (width + 16) as f64 * power(-24);
+                nu / (1.0 - nu)
+            }
+        };
+        let rounded_query = query.length + query.residual;
+        let rounded_document = documents.length + documents.residual;
+        let inputs = query.residual * documents.length + rounded_query * documents.residual;
+        let sum = gamma * rounded_query * rounded_document + 4.0 * width as f64 * power(-126);
+        let score = dimension as f64 * power(-52) * query.length * documents.length;
+        let error = (inputs + sum + score) * SLACK;
+        Bound {
+            scale,
+            error,
+            largest: query.length * documents.length + error,
         }
-    };
-    let rounded_query = query.length + query.residual;
-    let rounded_document = documents.length + documents.residual;
-    let inputs = query.residual * documents.length + rounded_query * documents.residual;
-    let sum = gamma * rounded_query * rounded_document + 4.0 * width as f64 * power(-126);
-    let score = dimension as f64 * power(-52) * query.length * documents.length;
-    (inputs + sum + score) * SLACK
-}
-
-/// What is taken from the k-th best score for a threshold: `2ε`, and what subtracting it in f32 can
-/// lose, for scores no larger than the lengths allow.
-pub(crate) fn margin(error: f64, query: &Query, documents: &Documents) -> f32 {
-    let largest = query.length * documents.length + error;
-    up((2.0 * error + largest * power(-22)) * SLACK)
-}
-
-/// The threshold of a floor on scores, with `scale` the power of two that takes scores to the device's.
-pub(crate) fn threshold(floor: f64, scale: f64, error: f64) -> f32 {
-    let scaled = floor * scale - error;
-    if scaled.is_nan() || scaled == f64::NEG_INFINITY {
-        return f32::NEG_INFINITY;
     }
-    down(scaled - scaled.abs() * 1e-15).min(f32::MAX)
+
+    /// Of scores through codes: `documents` are residuals about means that are at most `mean` long, `offset` is the largest
+    /// `|q·μ|`, `unit` the product of both steps; `scale` the power of two that scores are scaled by.
+    pub fn of_codes(
+        query: &Query,
+        documents: &Documents,
+        mean: f64,
+        offset: f64,
+        dimension: usize,
+        unit: f64,
+        scale: f64,
+    ) -> Bound {
+        let rounded_query = query.length + query.residual;
+        let inputs = query.residual * documents.length + rounded_query * documents.residual;
+        let score = dimension as f64 * power(-49) * query.length * (documents.length + mean);
+        let sizes = rounded_query * (documents.length + documents.residual) + offset;
+        let error = (inputs + score + power(-22) * sizes) * SLACK;
+        Bound {
+            scale: scale / unit,
+            error: error / unit * SLACK,
+            largest: (sizes + error) / unit * SLACK,
+        }
+    }
+
+    /// The device's threshold for a floor on scores.
+    pub fn threshold(&self, floor: f64) -> f32 {
+        let scaled = floor * self.scale - self.error;
+        if scaled.is_nan() || scaled == f64::NEG_INFINITY {
+            return f32::NEG_INFINITY;
+        }
+        down(scaled - scaled.abs() * 1e-15).min(f32::MAX)
+    }
+
+    /// What is taken from the k-th best score for a threshold: `2ε`, and what subtracting it in f32 can
+    /// lose, for scores no larger than the lengths allow.
+    pub fn margin(&self) -> f32 {
+        up((2.0 * self.error + self.largest * power(-22)) * SLACK)
+    }
 }
 
 /// The exponent `e` with `2ᵉ · largest` in `1/2 .. 1`; 0 for 0.
@@ -132,6 +191,14 @@ mod tests {
 
     #[test]
     fn a_floor_becomes_a_threshold_below_it() {
+        let threshold = |floor, scale, error| {
+            Bound {
+                scale,
+                error,
+                largest: 1.0,
+            }
+            .threshold(floor)
+        };
         assert_eq!(threshold(f64::NEG_INFINITY, 1.0, 0.1), f32::NEG_INFINITY);
         assert_eq!(threshold(f64::INFINITY, 1.0, 0.1), f32::MAX);
         let at = threshold(0.3, 4.0, 1e-3);

@@ -5,9 +5,9 @@ use half::{bf16, f16};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use super::bound::{Documents, Query, SLACK, exponent_to_one, power};
+use super::bound::{Bound, Documents, Query, SLACK, Sums, exponent_to_one, power};
 use super::product::order;
-use super::shape::STEP;
+use super::resident::Resident;
 use crate::dispatch::Kernels;
 use crate::{Element, Plane};
 
@@ -53,7 +53,7 @@ impl Format {
 }
 
 /// Applies `of_row` to all rows, on the threads of the pool if there is one, and keeps the larger results.
-fn largest_of<T: Send>(
+pub(super) fn largest_of<T: Send>(
     rows: usize,
     zero: impl Fn() -> T + Send + Sync,
     of_row: impl Fn(usize, &mut Vec<f32>) -> T + Send + Sync,
@@ -109,21 +109,45 @@ pub(crate) fn block(
     width: usize,
 ) -> (Vec<u16>, Documents) {
     let scale = power(exponent);
-    let mut bits = vec![0u16; planes.len() * rows * width];
+    fill(
+        planes,
+        documents,
+        rows,
+        width,
+        |scratch: &mut Scratch, layer, row, out| {
+            scratch.convert(&planes[layer], first + row, format, scale, out)
+        },
+    )
+}
+
+/// A block `[m][rows][width]` of which `of_row` fills the components of each layer's and each document's row, and tells
+/// what is known of it; on the threads of the pool if there is one.
+pub(super) fn fill<T: Copy + Default + Send, S: Default>(
+    planes: &[Plane],
+    documents: usize,
+    rows: usize,
+    width: usize,
+    of_row: impl Fn(&mut S, usize, usize, &mut [T]) -> Documents + Send + Sync,
+) -> (Vec<T>, Documents) {
+    let mut filled = vec![T::default(); planes.len() * rows * width];
     let mut known = Documents::default();
-    for (plane, out) in planes.iter().zip(bits.chunks_exact_mut(rows * width)) {
-        let write = |scratch: &mut Scratch, (at, out): (usize, &mut [u16])| {
-            scratch.convert(plane, first + at, format, scale, &mut out[..plane.dimension()])
+    for (layer, (plane, out)) in planes
+        .iter()
+        .zip(filled.chunks_exact_mut(rows * width))
+        .enumerate()
+    {
+        let write = |scratch: &mut S, (row, out): (usize, &mut [T])| {
+            of_row(scratch, layer, row, &mut out[..plane.dimension()])
         };
         let out = &mut out[..documents * width];
         let of_plane = if rayon::current_thread_index().is_some() {
             out.par_chunks_exact_mut(width)
                 .enumerate()
                 .with_min_len(256)
-                .map_init(Scratch::default, write)
+                .map_init(S::default, write)
                 .reduce(Documents::default, larger)
         } else {
-            let mut scratch = Scratch::default();
+            let mut scratch = S::default();
             out.chunks_exact_mut(width)
                 .enumerate()
                 .map(|row| write(&mut scratch, row))
@@ -131,7 +155,7 @@ pub(crate) fn block(
         };
         known = larger(known, of_plane);
     }
-    (bits, known)
+    (filled, known)
 }
 
 fn larger(a: Documents, b: Documents) -> Documents {
@@ -221,29 +245,32 @@ fn round(
     }
 }
 
-/// A batch of queries for the tile kernel, `[padded][width]` of `format` with components in [`order`]; or for the row
-/// kernel, of f32 as they come.
+/// A batch of queries in the form that a kernel multiplies.
 pub(crate) struct Queries {
+    /// `[padded][width]`: for the tile kernel of halves or codes, with components in [`order`]; for others of f32 as they
+    /// come.
     pub bytes: Vec<u8>,
-    pub known: Vec<Query>,
-    /// The exponent that each was scaled by.
-    pub exponents: Vec<i32>,
+    /// For codes what is added to a score through each layer, `[padded][layers]`.
+    pub offsets: Vec<f32>,
+    /// What scores of each query are worth.
+    pub bounds: Vec<Bound>,
 }
 
-/// Scales and rounds queries `[q, dimension]`. With no format they stay f32.
+/// Scales and rounds queries `[q, dimension]` for a part's rows as they are stored. With no format they stay f32.
 pub(crate) fn queries(
     queries: &[f32],
-    dimension: usize,
+    part: &Resident,
     format: Option<Format>,
     padded: usize,
-    width: usize,
+    sums: Sums,
 ) -> Queries {
+    let (dimension, width) = (part.dimension, part.width);
     let size = if format.is_some() { 2 } else { 4 };
     let mut bytes = vec![0u8; padded * width * size];
     let of_query = |(query, out): (&[f32], &mut [u8])| {
         let (mut scaled, mut rounded) = (vec![0.0; dimension], vec![0.0; dimension]);
         let mut bits = vec![0u16; width];
-        let exponent = exponent_to_one(query.iter().fold(0.0, |a: f32, x| a.max(x.abs())));
+        let exponent = exponent_to_one(largest(query));
         let known = round(
             query,
             power(exponent),
@@ -253,34 +280,50 @@ pub(crate) fn queries(
             &mut rounded,
         );
         match format {
-            Some(_) => {
-                let (steps, _) = bits.as_chunks::<STEP>();
-                for (step, out) in steps.iter().zip(out.chunks_exact_mut(STEP * 2)) {
-                    for (at, out) in out.chunks_exact_mut(2).enumerate() {
-                        out.copy_from_slice(&step[order(at)].to_le_bytes());
-                    }
-                }
-            }
+            Some(_) => in_order(bytemuck::cast_slice(&bits), out),
             None => out[..dimension * 4].copy_from_slice(bytemuck::cast_slice(&rounded)),
         }
-        (known, exponent)
+        let scale = power(exponent) * power(part.exponent);
+        Bound::of_sums(&known, &part.known, sums, dimension, width, scale)
     };
-    let (known, exponents) = if rayon::current_thread_index().is_some() {
-        queries
-            .par_chunks_exact(dimension)
-            .zip(bytes.par_chunks_exact_mut(width * size))
-            .map(of_query)
-            .unzip()
-    } else {
-        queries
-            .chunks_exact(dimension)
-            .zip(bytes.chunks_exact_mut(width * size))
-            .map(of_query)
-            .unzip()
-    };
+    let bounds = each_query(queries, dimension, &mut bytes, width * size, of_query);
     Queries {
         bytes,
-        known,
-        exponents,
+        offsets: Vec::new(),
+        bounds,
+    }
+}
+
+/// The largest component, without its sign.
+pub(super) fn largest(query: &[f32]) -> f32 {
+    query.iter().fold(0.0, |most: f32, x| most.max(x.abs()))
+}
+
+/// A query's row, in the order of [`order`].
+pub(super) fn in_order(row: &[u8], out: &mut [u8]) {
+    for (at, out) in out.chunks_exact_mut(4).enumerate() {
+        out.copy_from_slice(&row[order(at) * 4..][..4]);
+    }
+}
+
+/// What `of_query` makes of each query `[q, dimension]`, which fills its row of `out`; on the threads of the pool if there is
+/// one.
+pub(super) fn each_query<T: Send>(
+    queries: &[f32],
+    dimension: usize,
+    out: &mut [u8],
+    row: usize,
+    of_query: impl Fn((&[f32], &mut [u8])) -> T + Send + Sync,
+) -> Vec<T> {
+    if rayon::current_thread_index().is_some() {
+        let rows = out.par_chunks_exact_mut(row);
+        queries
+            .par_chunks_exact(dimension)
+            .zip(rows)
+            .map(of_query)
+            .collect()
+    } else {
+        let rows = out.chunks_exact_mut(row);
+        queries.chunks_exact(dimension).zip(rows).map(of_query).collect()
     }
 }

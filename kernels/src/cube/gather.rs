@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
 use half::{bf16, f16};
 
-use super::bound;
+use super::bound::{Bound, power};
 use super::exact::{candidates_at_once, score_exactly};
 use super::form::Format;
 use super::kernel::Ability;
@@ -83,17 +83,17 @@ pub(crate) fn scores(
     part: &Resident,
     ask: &Ask,
 ) -> Result<Vec<Scored>, ServerError> {
-    let Batch { buffers, errors, .. } = run(client, ability, part, ask);
+    let Batch { buffers, bounds, .. } = run(client, ability, part, ask);
     let read = client.read(vec![
         buffers.counts.clone(),
         buffers.numbers.clone(),
         buffers.scores.clone(),
     ])?;
     let [counts, numbers, scores] = [0, 1, 2].map(|i| words(&read[i]).collect::<Vec<_>>());
-    Ok(errors
+    Ok(bounds
         .into_iter()
         .enumerate()
-        .map(|(query, (error, scale))| {
+        .map(|(query, Bound { scale, error, .. })| {
             let first = query * buffers.capacity;
             // Of a document that is there for several layers its best is its score.
             let mut best = BTreeMap::new();
@@ -114,7 +114,7 @@ fn read(
     batch: &Batch,
     ask: &Ask,
 ) -> Result<Candidates, ServerError> {
-    let (buffers, count) = (&batch.buffers, batch.errors.len());
+    let (buffers, count) = (&batch.buffers, batch.bounds.len());
     let mut most = match count < ASK_FIRST {
         true => batch.expected.clamp(1, buffers.capacity),
         false => 0,
@@ -133,7 +133,7 @@ fn read(
         most,
         packed: packed.next().unwrap_or_else(|| Bytes::from_bytes_vec(Vec::new())),
         scores: packed.next(),
-        scale: bound::power(-part.exponent),
+        scale: power(-part.exponent),
     })
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Ability {
     pub candidates: usize,
     /// Never the row kernel.
     pub tiles_only: bool,
+    /// Parts are there in int8 too, and are searched through these.
+    pub codes: bool,
 }
 
 /// Which kernel scores.
@@ -31,14 +33,15 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
-    pub fn choose(count: usize, width: usize, masked: bool, ability: &Ability) -> Kernel {
-        if count <= FEW && !ability.tiles_only {
+    /// For `count` queries and rows of `width` vectors, of halves or of codes.
+    pub fn choose(count: usize, width: usize, masked: bool, coded: bool, ability: &Ability) -> Kernel {
+        if count <= FEW && !coded && !ability.tiles_only {
             return Kernel::Rows(RowShape::new(ability.plane, count.next_power_of_two(), masked));
         }
         Kernel::Tiles(if ability.tensor {
-            Shape::tensor(count, width, masked)
+            Shape::tensor(count, width, masked, coded)
         } else {
-            Shape::plain(ability.plane, masked)
+            Shape::plain(ability.plane, masked, coded)
         })
     }
 

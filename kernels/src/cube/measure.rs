@@ -27,8 +27,10 @@ impl Searcher {
         let floors = vec![f64::NEG_INFINITY; count];
         let options = Options::new(k);
         // A refusal is no time at all, which a reader of times will notice.
-        self.candidates_of(key, queries, dimension, planes, layers, k, &floors, &options)
-            .map(|_| ())
+        self.candidates_of(
+            key, queries, dimension, planes, layers, k, &floors, &options, true,
+        )
+        .map(|_| ())
     }
 
     /// How much of the bound on their error the device's scores use: the largest `|score − f64 score| / ε`
@@ -51,7 +53,7 @@ impl Searcher {
         check_queries(queries, dimension)?;
         let chosen = choose(planes, layers)?;
         let mut residents = self.lock();
-        let Ok((part, _)) = residents.part(&self.client, key, planes) else {
+        let Ok((part, _)) = residents.part(&self.client, key, planes, self.ability.codes) else {
             return Ok(0.0);
         };
         let kernels = Kernels::best();
@@ -64,6 +66,7 @@ impl Searcher {
                 floors: &vec![f64::NEG_INFINITY; queries.len() / dimension],
                 layers,
                 live: None,
+                coded: self.ability.codes,
             };
             let scores =
                 gather::scores(&self.client, &self.ability, part, &ask).map_err(|error| Error::Device {

@@ -11,15 +11,19 @@
 //! int8), else on the CPU. Where more candidates come than there is
 //! room for (as with thousands of equal scores), that query is searched on the CPU.
 //!
+//! A searcher [with codes](Searcher::with_codes) keeps every row in int8 too and scores these, which takes half of the
+//! bytes and products of twice the rate, then the candidates' rows in f32 (the modules `codes` and `refine`).
+//!
 //! The kernels are written once. They run on CUDA devices (feature `cuda`) and, in the tests, on CubeCL's
 //! CPU runtime (feature `cube-cpu`), which differs in one function: the product of two tiles.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use cubecl::bytes::Bytes;
 use cubecl::features::Plane as PlaneFeature;
 use cubecl::ir::features::MmaConfig;
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::ir::{ElemType, FloatKind, IntKind};
 use cubecl::prelude::*;
 
 use crate::search::{check_options, check_planes, check_queries};
@@ -27,6 +31,7 @@ use crate::{Candidate, Error, Options, Plane, max_inner_product};
 
 mod answers;
 mod bound;
+mod codes;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod exact;
@@ -36,6 +41,7 @@ mod kernel;
 mod launch;
 mod measure;
 mod product;
+mod refine;
 mod resident;
 mod rows;
 mod select;
@@ -132,6 +138,7 @@ impl Searcher {
                 && properties.hardware.max_shared_memory_size >= SHARED_BYTES,
             candidates: 4096,
             tiles_only: false,
+            codes: false,
         };
         Searcher {
             client,
@@ -152,6 +159,22 @@ impl Searcher {
     #[doc(hidden)]
     pub fn tiles_only(mut self) -> Searcher {
         self.ability.tiles_only = true;
+        self
+    }
+
+    /// Scores parts through codes of int8, where they have room for them (half as much again) and the device multiplies
+    /// them. The answer is the same. It has not run on a GPU yet, so it must be asked for.
+    pub fn with_codes(mut self) -> Searcher {
+        let config = MmaConfig {
+            a_type: ElemType::Int(IntKind::I8),
+            b_type: ElemType::Int(IntKind::I8),
+            cd_type: ElemType::Int(IntKind::I32),
+            m: 16,
+            n: 8,
+            k: 32,
+        };
+        self.ability.codes =
+            !self.ability.tensor || self.client.properties().features.matmul.mma.contains(&config);
         self
     }
 
@@ -211,41 +234,59 @@ impl Searcher {
             return Ok(found);
         }
         let k = options.k.min(rows.max(1));
-        let candidates = if k > limit {
-            Err(Refusal::ManyResults { limit })
-        } else {
-            self.candidates_of(key, queries, dimension, planes, layers, k, &floors, options)?
-        };
-        match candidates {
-            Err(refusal) => {
-                found.refusal = Some(refusal);
-                found.on_cpu = count;
-                found.answers = max_inner_product(queries, dimension, &chosen, &without_codes(options))?;
-            }
-            Ok((candidates, brought)) => {
-                found.brought = brought;
-                found.scored = candidates.iter().map(Candidates::total).sum();
-                found.answers = answers(queries, dimension, &chosen, &candidates, &floors, options);
-                let lost: Vec<usize> = candidates
-                    .iter()
-                    .flat_map(Candidates::lost)
-                    .enumerate()
-                    .filter_map(|(query, lost)| lost.then_some(query))
-                    .collect();
-                found.on_cpu = lost.len();
-                if !lost.is_empty() {
-                    let gathered: Vec<f32> = lost
-                        .iter()
-                        .flat_map(|&query| &queries[query * dimension..(query + 1) * dimension])
-                        .copied()
-                        .collect();
-                    let floors: Vec<f64> = lost.iter().map(|&query| floors[query]).collect();
-                    let options = without_codes(options).floors(&floors);
-                    let answers = max_inner_product(&gathered, dimension, &chosen, &options)?;
-                    for (query, answer) in lost.into_iter().zip(answers) {
-                        found.answers[query] = answer;
-                    }
+        if k > limit {
+            found.refusal = Some(Refusal::ManyResults { limit });
+        }
+        found.answers = vec![Vec::new(); count];
+        // The queries without an answer: first through codes, then through rows, then on the CPU.
+        let mut open: Vec<usize> = (0..count).collect();
+        let mut coded = self.ability.codes;
+        while found.refusal.is_none() && !open.is_empty() {
+            let (asked, open_floors) = gathered(queries, dimension, &floors, &open);
+            let batches = match self.candidates_of(
+                key,
+                &asked,
+                dimension,
+                planes,
+                layers,
+                k,
+                &open_floors,
+                options,
+                coded,
+            )? {
+                Ok((batches, brought)) => {
+                    found.brought += brought;
+                    batches
                 }
+                Err(refusal) => {
+                    found.refusal = Some(refusal);
+                    break;
+                }
+            };
+            found.scored += batches.iter().map(Candidates::total).sum::<u64>();
+            let answers = answers(&asked, dimension, &chosen, &batches, &open_floors, options);
+            let lost: Vec<bool> = batches.iter().flat_map(Candidates::lost).collect();
+            let mut still_open = Vec::new();
+            for ((query, answer), lost) in open.into_iter().zip(answers).zip(lost) {
+                if lost {
+                    still_open.push(query);
+                } else {
+                    found.answers[query] = answer;
+                }
+            }
+            open = still_open;
+            if !coded {
+                break;
+            }
+            coded = false;
+        }
+        found.on_cpu = open.len();
+        if !open.is_empty() {
+            let (asked, open_floors) = gathered(queries, dimension, &floors, &open);
+            let options = without_codes(options).floors(&open_floors);
+            let answers = max_inner_product(&asked, dimension, &chosen, &options)?;
+            for (query, answer) in open.into_iter().zip(answers) {
+                found.answers[query] = answer;
             }
         }
         Ok(found)
@@ -262,13 +303,14 @@ impl Searcher {
         k: usize,
         floors: &[f64],
         options: &Options,
+        coded: bool,
     ) -> Result<Result<(Vec<Candidates>, u64), Refusal>, Error> {
         let failed = |error: cubecl::server::ServerError| Error::Device {
             device: self.client.name().to_owned(),
             reason: error.to_string(),
         };
         let mut residents = self.lock();
-        let (part, brought) = match residents.part(&self.client, key, planes) {
+        let (part, brought) = match residents.part(&self.client, key, planes, self.ability.codes) {
             Ok(part) => part,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -287,9 +329,16 @@ impl Searcher {
                 floors,
                 layers,
                 live: live.as_ref(),
+                coded,
             };
+            let through_codes = ask.is_coded(part);
             match gather::candidates(&self.client, &self.ability, part, &ask) {
-                Ok(batch) => candidates.push(batch),
+                Ok(batch) => {
+                    if through_codes {
+                        part.through_codes(batch.queries(), batch.lost().filter(|&lost| lost).count());
+                    }
+                    candidates.push(batch);
+                }
                 Err(error) => {
                     failure = Some(error);
                     break;
@@ -314,6 +363,23 @@ impl std::fmt::Debug for Searcher {
             .field("ability", &self.ability)
             .finish_non_exhaustive()
     }
+}
+
+/// Some of the queries, and their floors.
+fn gathered<'a>(
+    queries: &'a [f32],
+    dimension: usize,
+    floors: &'a [f64],
+    some: &[usize],
+) -> (Cow<'a, [f32]>, Cow<'a, [f64]>) {
+    if some.len() == floors.len() {
+        return (Cow::Borrowed(queries), Cow::Borrowed(floors));
+    }
+    let of_query = |&query: &usize| &queries[query * dimension..(query + 1) * dimension];
+    (
+        some.iter().flat_map(of_query).copied().collect(),
+        some.iter().map(|&query| floors[query]).collect(),
+    )
 }
 
 /// The planes that are searched.

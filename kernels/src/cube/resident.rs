@@ -5,8 +5,9 @@ use cubecl::prelude::Client;
 use cubecl::server::Handle;
 
 use super::bound::Documents;
+use super::codes::{Codes, Plan};
 use super::form::{Format, block, scale_of};
-use super::shape::WIDTH_MULTIPLE;
+use super::shape::{LANES, WIDTH_VECTORS};
 use crate::Plane;
 
 /// Rows are padded to whole blocks of documents of every kernel.
@@ -35,6 +36,8 @@ pub(crate) struct Resident {
     pub width: usize,
     pub known: Documents,
     pub bytes: u64,
+    /// The same rows in int8, where there is room for them and they are of use.
+    pub codes: Option<Codes>,
     used: u64,
 }
 
@@ -42,6 +45,22 @@ impl Resident {
     /// Whether what is multiplied is what is stored, but for a power of two.
     pub fn is_exact(&self) -> bool {
         self.known.residual == 0.0
+    }
+
+    pub fn documents(&self) -> usize {
+        self.blocks.iter().map(|block| block.documents).sum()
+    }
+
+    /// Notes how many of `asked` queries lost candidates in a search through the codes. Where they are too coarse for what
+    /// is asked, the part does without from then on.
+    pub fn through_codes(&mut self, asked: usize, lost: usize) {
+        if self
+            .codes
+            .as_mut()
+            .is_some_and(|codes| codes.serve_badly(asked, lost))
+        {
+            self.bytes -= self.codes.take().map_or(0, |codes| codes.bytes);
+        }
     }
 }
 
@@ -97,21 +116,27 @@ impl Residents {
     }
 
     /// The part `key`, brought to the device if it is not there; and the bytes that were brought.
-    pub fn part(&mut self, client: &Client, key: u64, planes: &[Plane]) -> Result<(&Resident, u64), Refusal> {
+    pub fn part(
+        &mut self,
+        client: &Client,
+        key: u64,
+        planes: &[Plane],
+        coded: bool,
+    ) -> Result<(&mut Resident, u64), Refusal> {
         self.clock += 1;
         let (dimension, documents) = (planes[0].dimension(), planes[0].rows());
         let fits = |part: &Resident| {
             part.key == key
                 && part.layers == planes.len()
                 && part.dimension == dimension
-                && part.blocks.iter().map(|block| block.documents).sum::<usize>() == documents
+                && part.documents() == documents
         };
         let mut brought = 0;
         let at = match self.parts.iter().position(fits) {
             Some(at) => at,
             None => {
                 self.forget(key);
-                let part = self.bring(client, key, planes)?;
+                let part = self.bring(client, key, planes, coded)?;
                 brought = part.bytes;
                 self.parts.push(part);
                 self.parts.len() - 1
@@ -122,11 +147,18 @@ impl Residents {
         Ok((part, brought))
     }
 
-    fn bring(&mut self, client: &Client, key: u64, planes: &[Plane]) -> Result<Resident, Refusal> {
+    fn bring(
+        &mut self,
+        client: &Client,
+        key: u64,
+        planes: &[Plane],
+        coded: bool,
+    ) -> Result<Resident, Refusal> {
         let (dimension, documents) = (planes[0].dimension(), planes[0].rows());
-        let width = dimension.next_multiple_of(WIDTH_MULTIPLE);
+        let width = dimension.next_multiple_of(WIDTH_VECTORS * LANES);
         let of_row = planes.len() * width * 2;
-        let needed = documents.next_multiple_of(ROW_MULTIPLE) as u64 * of_row as u64;
+        let rows = documents.next_multiple_of(ROW_MULTIPLE) as u64;
+        let mut needed = rows * of_row as u64;
         if needed > self.budget {
             return Err(Refusal::Budget {
                 needed,
@@ -134,6 +166,17 @@ impl Residents {
             });
         }
         let exponent = scale_of(planes).ok_or(Refusal::NotFinite)?;
+        // Codes are of less use than another part would be.
+        let of_codes = rows * (planes.len() * Codes::width(dimension)) as u64;
+        let has_room = coded && self.bytes() + needed + of_codes <= self.budget;
+        let plan = if has_room {
+            Plan::of(planes, exponent)
+        } else {
+            None
+        };
+        if plan.is_some() {
+            needed += of_codes;
+        }
         let mut gave_up = false;
         while self.bytes() + needed > self.budget {
             let Some(oldest) = (0..self.parts.len()).min_by_key(|&at| self.parts[at].used) else {
@@ -152,6 +195,7 @@ impl Residents {
         let at_once =
             (self.block_bytes / of_row / ROW_MULTIPLE * ROW_MULTIPLE).clamp(ROW_MULTIPLE, BLOCK_ROWS);
         let mut known = Documents::default();
+        let mut codes = plan.map(|plan| Codes::new(plan, of_codes));
         let mut blocks = Vec::new();
         let mut first = 0;
         while first < documents {
@@ -160,6 +204,9 @@ impl Residents {
             let (bits, of_block) = block(planes, format, exponent, first, here, rows, width);
             known.length = known.length.max(of_block.length);
             known.residual = known.residual.max(of_block.residual);
+            if let Some(codes) = &mut codes {
+                codes.add(client, planes, exponent, first, here, rows);
+            }
             blocks.push(Block {
                 handle: client.create(Bytes::from_elems(bits)),
                 first,
@@ -178,6 +225,7 @@ impl Residents {
             width,
             known,
             bytes: needed,
+            codes,
             used: self.clock,
         })
     }

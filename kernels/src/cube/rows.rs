@@ -96,7 +96,7 @@ pub(crate) fn score_rows<E: Float>(
                     comptime!(shape.masked),
                 ) {
                     let slot = counts[query].fetch_add(1u32);
-                    keep(best[i], here, query, slot, scores, numbers, &region);
+                    keep(best[i], here, 0u32, query, slot, scores, numbers, &region);
                 }
             }
         }

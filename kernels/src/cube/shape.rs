@@ -4,17 +4,19 @@
 pub(crate) const TILE_DOCUMENTS: usize = 8;
 /// The queries that it spans.
 pub(crate) const TILE_QUERIES: usize = 16;
-/// Components that are multiplied in one step: 64 bytes of a row, 16 of them for each of four units.
-pub(crate) const STEP: usize = 32;
-/// Rows on the device have a multiple of so many components: two steps.
-pub(crate) const WIDTH_MULTIPLE: usize = 2 * STEP;
+/// 16-byte vectors that are multiplied in one step: 64 bytes of a row, a vector for each of four units.
+pub(crate) const STEP_VECTORS: usize = 4;
+/// Rows on the device have a multiple of so many vectors: two steps.
+pub(crate) const WIDTH_VECTORS: usize = 2 * STEP_VECTORS;
 /// The shared memory that the tensor kernels take at most, in bytes: what every device of compute
 /// capability 8.0 or more offers.
 pub(crate) const SHARED_BYTES: usize = 99 * 1024;
-/// The components of one 16-byte load.
+/// Bytes of a vector, that one load reads.
+pub(crate) const VECTOR_BYTES: usize = 16;
+/// Components of halves, f16 or bf16, in a vector.
 pub(crate) const LANES: usize = 8;
-/// 16-byte vectors of a step.
-pub(crate) const STEP_VECTORS: usize = STEP / LANES;
+/// Components of codes, int8, in a vector.
+pub(crate) const CODE_LANES: usize = 16;
 
 /// The shape of the tile kernel: a cube holds a block of queries in shared memory, and each of its planes scores
 /// `document_tiles` tiles of documents against all of them.
@@ -25,9 +27,11 @@ pub(crate) struct Shape {
     pub planes: usize,
     pub document_tiles: usize,
     pub query_tiles: usize,
-    /// Components of the queries that are held at a time: a multiple of [`WIDTH_MULTIPLE`]. Rows that are longer bring
+    /// 16-byte vectors of a query that are held at a time: a multiple of [`WIDTH_VECTORS`]. Rows that are longer bring
     /// them again for each part.
     pub depth: usize,
+    /// Rows are codes, which products add up in whole numbers; otherwise halves.
+    pub coded: bool,
     /// Multiply on the tensor cores; otherwise by the plain twin of the same function.
     pub tensor: bool,
     /// Look at the mask of live documents.
@@ -36,32 +40,40 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// The block of a device with planes of 32 units and tensor cores, for this many queries and rows of `width`
-    /// components.
+    /// vectors.
     ///
     /// For many, a plane scores 64 documents against 64 queries: sums are half of a unit's registers, the documents of
     /// two steps a quarter. For few, the documents' bytes are what costs, and smaller cubes leave room for more of them,
     /// each with loads on their way.
-    pub const fn tensor(queries: usize, width: usize, masked: bool) -> Shape {
-        let (planes, document_tiles, query_tiles) = if queries <= 32 { (4, 4, 2) } else { (8, 8, 4) };
+    pub const fn tensor(queries: usize, width: usize, masked: bool, coded: bool) -> Shape {
+        let (planes, document_tiles, query_tiles) = if coded && queries <= TILE_QUERIES {
+            (4, 8, 1)
+        } else if queries <= 32 {
+            (4, 4, 2)
+        } else {
+            (8, 8, 4)
+        };
         Shape {
             plane: 32,
             planes,
             document_tiles,
             query_tiles,
-            depth: depth(width, SHARED_BYTES / (query_tiles * TILE_QUERIES * 2)),
+            depth: depth(width, SHARED_BYTES / (query_tiles * TILE_QUERIES * VECTOR_BYTES)),
+            coded,
             tensor: true,
             masked,
         }
     }
 
     /// A small block for devices without tensor cores, whatever their planes.
-    pub const fn plain(plane: usize, masked: bool) -> Shape {
+    pub const fn plain(plane: usize, masked: bool, coded: bool) -> Shape {
         Shape {
             plane,
             planes: 2,
             document_tiles: 1,
             query_tiles: 1,
-            depth: WIDTH_MULTIPLE,
+            depth: WIDTH_VECTORS,
+            coded,
             tensor: false,
             masked,
         }
@@ -81,9 +93,19 @@ impl Shape {
         self.query_tiles * TILE_QUERIES
     }
 
-    /// 16-byte vectors of a query that are held at a time.
-    pub const fn depth_vectors(self) -> usize {
-        self.depth / LANES
+    /// Components of a vector.
+    pub const fn lanes(self) -> usize {
+        if self.coded { CODE_LANES } else { LANES }
+    }
+
+    /// Components that one 32-bit register of a product holds: a quarter of a vector.
+    pub const fn word(self) -> usize {
+        self.lanes() / 4
+    }
+
+    /// Components that a product of the tensor cores spans: two registers of each of four units.
+    pub const fn product(self) -> usize {
+        2 * self.lanes()
     }
 
     /// Pairs of scores (one query, two neighbouring documents) that a unit holds of a tile.
@@ -97,35 +119,38 @@ impl Shape {
     }
 }
 
-/// A row's components in as few equal parts as have room for `most` each.
+/// A row's vectors in as few equal parts as have room for `most` each.
 const fn depth(width: usize, most: usize) -> usize {
-    let most = most / WIDTH_MULTIPLE * WIDTH_MULTIPLE;
+    let most = most / WIDTH_VECTORS * WIDTH_VECTORS;
     width
         .div_ceil(width.div_ceil(most))
-        .next_multiple_of(WIDTH_MULTIPLE)
+        .next_multiple_of(WIDTH_VECTORS)
 }
 
 const _: () = {
     let shapes = [
-        Shape::tensor(1, 768, true),
-        Shape::tensor(1024, 768, true),
-        Shape::tensor(1024, 64, true),
-        Shape::tensor(1024, 4096, true),
-        Shape::plain(1, true),
-        Shape::plain(8, true),
-        Shape::plain(32, true),
+        Shape::tensor(1, 96, true, false),
+        Shape::tensor(1, 48, true, true),
+        Shape::tensor(32, 48, true, true),
+        Shape::tensor(1024, 96, true, false),
+        Shape::tensor(1024, 48, true, true),
+        Shape::tensor(1024, 8, true, false),
+        Shape::tensor(1024, 512, true, false),
+        Shape::plain(1, true, false),
+        Shape::plain(8, true, true),
+        Shape::plain(32, true, false),
     ];
     let mut i = 0;
     while i < shapes.len() {
         let shape = shapes[i];
         assert!(super::resident::ROW_MULTIPLE.is_multiple_of(shape.documents()));
         assert!(shape.pairs() > 0);
-        assert!(shape.depth > 0 && shape.depth.is_multiple_of(WIDTH_MULTIPLE));
-        assert!(shape.queries() * shape.depth * 2 <= SHARED_BYTES);
+        assert!(shape.depth > 0 && shape.depth.is_multiple_of(WIDTH_VECTORS));
+        assert!(shape.queries() * shape.depth * VECTOR_BYTES <= SHARED_BYTES);
         i += 1;
     }
     // A query tile's rows of eight vectors span the banks of shared memory.
-    assert!(WIDTH_MULTIPLE == 8 * LANES);
+    assert!(WIDTH_VECTORS == 8);
 };
 
 /// The shape of the row kernel, for few queries.

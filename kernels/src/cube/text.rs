@@ -17,11 +17,12 @@ use cubecl_llvm::{LlvmTarget, PlironArtifact, PlironCompiler, PlironOptions};
 use half::{bf16, f16};
 
 use super::exact::score_exactly;
+use super::refine::refine;
 use super::rows::score_rows;
 use super::select::keep_best;
 #[cfg(test)]
 use super::shape::SHARED_BYTES;
-use super::shape::{RowShape, Shape};
+use super::shape::{CODE_LANES, LANES, RowShape, Shape};
 use super::tiles::{RegionCompilationArg, score_tiles};
 
 /// A kernel as text.
@@ -44,14 +45,22 @@ pub struct Listing {
 pub fn listings(architecture: u32) -> Result<Vec<Listing>, String> {
     let mut listings = Vec::new();
     for (queries, name) in [(32, "few"), (1024, "many")] {
-        let shape = Shape::tensor(queries, 768, true);
+        let shape = Shape::tensor(queries, 768 / LANES, true, false);
         listings.push(list(&format!("tiles_f16_{name}"), architecture, || {
-            tiles::<f16>(shape)
+            tiles::<f16, f32>(shape)
         })?);
         listings.push(list(&format!("tiles_bf16_{name}"), architecture, || {
-            tiles::<bf16>(shape)
+            tiles::<bf16, f32>(shape)
         })?);
     }
+    for (queries, name) in [(1, "one"), (32, "few"), (1024, "many")] {
+        let shape = Shape::tensor(queries, 768 / CODE_LANES, true, true);
+        listings.push(list(&format!("tiles_codes_{name}"), architecture, || {
+            tiles::<i8, i32>(shape)
+        })?);
+    }
+    listings.push(list("refine_f16", architecture, refine_rows::<f16>)?);
+    listings.push(list("refine_bf16", architecture, refine_rows::<bf16>)?);
     for queries in [1, 8] {
         listings.push(list(&format!("rows_f16_{queries}"), architecture, || {
             rows::<f16>(queries)
@@ -194,11 +203,12 @@ fn region() -> RegionCompilationArg {
         tiles: (),
         run: (),
         capacity: (),
+        layer_step: (),
     }
 }
 
-fn tiles<E: Float + CubeElement>(shape: Shape) -> impl CubeKernel {
-    score_tiles::ScoreTiles::<E>::new(
+fn tiles<E: Numeric + CubeElement, A: Numeric + CubeElement>(shape: Shape) -> impl CubeKernel {
+    score_tiles::ScoreTiles::<E, A>::new(
         settings(shape.units()),
         device(),
         target(),
@@ -210,8 +220,33 @@ fn tiles<E: Float + CubeElement>(shape: Shape) -> impl CubeKernel {
         buffer(),
         buffer(),
         buffer(),
+        buffer(),
         region(),
+        shape.lanes(),
         shape,
+    )
+}
+
+fn refine_rows<E: Float + CubeElement>() -> impl CubeKernel {
+    refine::Refine::<E>::new(
+        settings(256),
+        device(),
+        target(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        buffer(),
+        (),
+        (),
+        (),
+        (),
+        (),
+        (),
+        (),
+        32,
+        8,
     )
 }
 
@@ -286,16 +321,27 @@ mod tests {
             let Listing { name, ptx, cuda, .. } = &listing;
             assert!(ptx.contains(".target sm_90"), "{name}");
             if name.starts_with("tiles") {
-                let element = if name.contains("bf16") { "bf16" } else { "f16" };
-                let mma = format!("mma.sync.aligned.m16n8k16.row.col.f32.{element}.{element}.f32");
-                let products = ptx.matches(&mma).count();
-                let shape = Shape::tensor(if name.ends_with("few") { 32 } else { 1024 }, 768, true);
+                let mma = match name {
+                    _ if name.contains("codes") => "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32",
+                    _ if name.contains("bf16") => "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
+                    _ => "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
+                };
+                let products = ptx.matches(mma).count();
+                let queries = match name {
+                    _ if name.ends_with("one") => 1,
+                    _ if name.ends_with("few") => 32,
+                    _ => 1024,
+                };
+                let shape = Shape::tensor(queries, 48, true, name.contains("codes"));
                 assert!(products >= shape.tiles() * 4, "{name}: {products} {mma}");
                 assert!(ptx.contains("ldmatrix.sync.aligned.m8n8.x4"), "{name}");
-                assert!(cuda.contains(&mma), "{name}:\n{cuda}");
+                assert!(cuda.contains(mma), "{name}:\n{cuda}");
                 assert!(listing.shared <= SHARED_BYTES, "{name}: {} bytes", listing.shared);
             }
-            if name.starts_with("tiles") || name.starts_with("rows") {
+            if ["tiles", "rows", "refine"]
+                .iter()
+                .any(|kernel| name.starts_with(kernel))
+            {
                 assert!(
                     !ptx.contains("ld.local") && !ptx.contains("st.local"),
                     "{name} keeps sums in memory"

@@ -38,6 +38,8 @@ pub(crate) struct Region {
     pub run: u32,
     /// Candidates there is room for, a query.
     pub capacity: u32,
+    /// What a candidate's number is more for each layer before the one that it was found by.
+    pub layer_step: u32,
 }
 
 /// Where the documents of a step lie, of all steps of all layers of all tiles of a cube.
@@ -92,17 +94,18 @@ fn advance(place: &mut Place, layers: &[u32], region: &Region, #[comptime] shape
 
 /// Scores documents × queries and appends what reaches its threshold to its query's candidates.
 ///
-/// `planes` is `[m][rows][width]` vectors, `queries` is `[q][width]` with the components of each in
+/// `planes` is `[m][rows][width]` vectors of `N` components, `queries` is `[q][width]` with the components of each in
 /// [`order`](super::product::order) (`q` a multiple of the block, padded with zeros), `layers` lists planes, `live` has
-/// a bit a document, `thresholds` and `counts` are `[q]`, `scores` and `numbers` are `[q][capacity]`. A count goes beyond
-/// `capacity` if candidates were lost.
+/// a bit a document, `thresholds` and `counts` are `[q]`, `scores` and `numbers` are `[q][capacity]`. To a score through
+/// codes `offsets`, `[q][layers]`, are added; others read none. A count goes beyond `capacity` if candidates were lost.
 /// Cubes: x over blocks of queries, y over runs of tiles of documents.
 #[cube(launch_unchecked)]
-pub(crate) fn score_tiles<E: Float>(
-    planes: &[Vector<E, Const<8>>],
-    queries: &[Vector<E, Const<8>>],
+pub(crate) fn score_tiles<E: Numeric, A: Numeric, N: Size>(
+    planes: &[Vector<E, N>],
+    queries: &[Vector<E, N>],
     layers: &[u32],
     live: &[u32],
+    offsets: &[f32],
     thresholds: &[f32],
     counts: &mut [Atomic<u32>],
     scores: &mut [f32],
@@ -110,9 +113,9 @@ pub(crate) fn score_tiles<E: Float>(
     region: Region,
     #[comptime] shape: Shape,
 ) {
-    let depth = comptime!(shape.depth_vectors());
-    let mut stage =
-        Shared::<[Vector<E, Const<8>>]>::new_aligned_slice(comptime!(shape.queries() * depth), 16usize);
+    let depth = comptime!(shape.depth);
+    let size!(W) = comptime!(shape.word());
+    let mut stage = Shared::<[Vector<E, N>]>::new_aligned_slice(comptime!(shape.queries() * depth), 16usize);
 
     let width = region.width as usize;
     let first_query = CUBE_POS_X as usize * comptime!(shape.queries());
@@ -125,22 +128,22 @@ pub(crate) fn score_tiles<E: Float>(
     let mut next = place(turn, layers, &region, shape);
     // Where the plain twin is, which reads documents when it multiplies them.
     let mut now = place(turn, layers, &region, shape);
-    let mut even = Array::<Vector<E, Const<8>>>::new(comptime!(shape.document_tiles));
-    let mut odd = Array::<Vector<E, Const<8>>>::new(comptime!(shape.document_tiles));
-    fetch::<E>(planes, &next, own_documents, 0usize, width, &mut even, shape);
-    fetch::<E>(planes, &next, own_documents, 1usize, width, &mut odd, shape);
-    let mut sums = tiles_of(shape);
+    let mut even = Array::<Vector<E, N>>::new(comptime!(shape.document_tiles));
+    let mut odd = Array::<Vector<E, N>>::new(comptime!(shape.document_tiles));
+    fetch::<E, N>(planes, &next, own_documents, 0usize, width, &mut even, shape);
+    fetch::<E, N>(planes, &next, own_documents, 1usize, width, &mut odd, shape);
+    let mut sums = tiles_of::<A>(shape);
 
     if parts == 1 {
-        bring::<E>(queries, &mut stage, first_query, 0usize, width, shape);
+        bring::<E, N>(queries, &mut stage, first_query, 0usize, width, shape);
         sync_cube();
     }
     for tile in turn..turn + turns {
-        for _ in 0..region.layers {
+        for layer in 0..region.layers {
             for part in 0..parts {
                 if parts > 1 {
                     sync_cube();
-                    bring::<E>(queries, &mut stage, first_query, part, width, shape);
+                    bring::<E, N>(queries, &mut stage, first_query, part, width, shape);
                     sync_cube();
                 }
                 let vectors = min(depth, width - part * depth);
@@ -149,15 +152,15 @@ pub(crate) fn score_tiles<E: Float>(
                     // Where the documents of two steps later lie is known before their registers are free.
                     advance(&mut next, layers, &region, shape);
                     if comptime!(shape.tensor) {
-                        multiply::<E>(&stage, at, &even, &mut sums, shape);
-                        fetch::<E>(planes, &next, own_documents, 0usize, width, &mut even, shape);
-                        multiply::<E>(&stage, at + STEP_VECTORS, &odd, &mut sums, shape);
-                        fetch::<E>(planes, &next, own_documents, 1usize, width, &mut odd, shape);
+                        multiply::<E, A, N, W>(&stage, at, &even, &mut sums, shape);
+                        fetch::<E, N>(planes, &next, own_documents, 0usize, width, &mut even, shape);
+                        multiply::<E, A, N, W>(&stage, at + STEP_VECTORS, &odd, &mut sums, shape);
+                        fetch::<E, N>(planes, &next, own_documents, 1usize, width, &mut odd, shape);
                     } else {
                         let first = now.base + own_documents * width + now.vector;
-                        multiply_plainly::<E>(&stage, at, planes, first, width, &mut sums, shape);
+                        multiply_plainly::<E, A, N>(&stage, at, planes, first, width, &mut sums, shape);
                         let first = first + STEP_VECTORS;
-                        multiply_plainly::<E>(
+                        multiply_plainly::<E, A, N>(
                             &stage,
                             at + STEP_VECTORS,
                             planes,
@@ -170,11 +173,13 @@ pub(crate) fn score_tiles<E: Float>(
                     }
                 }
             }
-            offer(
+            offer::<A>(
                 &sums,
                 first_document(tile, &region, shape) + own_documents,
                 first_query,
+                layer,
                 live,
+                offsets,
                 thresholds,
                 counts,
                 scores,
@@ -182,22 +187,22 @@ pub(crate) fn score_tiles<E: Float>(
                 &region,
                 shape,
             );
-            clear(&mut sums, shape);
+            clear::<A>(&mut sums, shape);
         }
     }
 }
 
 /// Brings a part of the components of the cube's queries to shared memory.
 #[cube]
-fn bring<E: Float>(
-    queries: &[Vector<E, Const<8>>],
-    stage: &mut Shared<[Vector<E, Const<8>>]>,
+fn bring<E: Numeric, N: Size>(
+    queries: &[Vector<E, N>],
+    stage: &mut Shared<[Vector<E, N>]>,
     first_query: usize,
     part: usize,
     width: usize,
     #[comptime] shape: Shape,
 ) {
-    let depth = comptime!(shape.depth_vectors());
+    let depth = comptime!(shape.depth);
     let first = part * depth;
     let vectors = min(depth, width - first);
     let mut at = UNIT_POS as usize;
@@ -211,13 +216,13 @@ fn bring<E: Float>(
 /// Reads a unit's vectors of a step of documents: of each tile the row `unit / 4`, of it the vector `unit mod 4` of the
 /// step.
 #[cube]
-fn fetch<E: Float>(
-    planes: &[Vector<E, Const<8>>],
+fn fetch<E: Numeric, N: Size>(
+    planes: &[Vector<E, N>],
     place: &Place,
     own_documents: usize,
     #[comptime] step: usize,
     width: usize,
-    held: &mut Array<Vector<E, Const<8>>>,
+    held: &mut Array<Vector<E, N>>,
     #[comptime] shape: Shape,
 ) {
     // The plain twin reads when it multiplies.
@@ -236,11 +241,13 @@ fn fetch<E: Float>(
 /// Appends the scores of a plane's tiles that reach their thresholds.
 #[cube]
 #[allow(clippy::too_many_arguments)]
-fn offer(
-    sums: &Sequence<Tile>,
+fn offer<A: Numeric>(
+    sums: &Sequence<Tile<A>>,
     first_document: usize,
     first_query: usize,
+    layer: u32,
     live: &[u32],
+    offsets: &[f32],
     thresholds: &[f32],
     counts: &mut [Atomic<u32>],
     scores: &mut [f32],
@@ -256,14 +263,18 @@ fn offer(
             let pair = p * comptime!(shape.plane) + unit;
             let query = first_query + u * TILE_QUERIES + pair / 4;
             let threshold = thresholds[query];
+            let mut offset = 0.0f32;
+            if comptime!(shape.coded) {
+                offset = offsets[query * region.layers as usize + layer as usize];
+            }
             // One comparison rules out nearly all.
-            let mut most = f32::new(f32::NEG_INFINITY);
+            let mut most = A::min_value();
             #[unroll]
             for t in 0..comptime!(shape.document_tiles) {
                 let both = sums.index(comptime!(t * shape.query_tiles + u))[p];
                 most = max(most, max(both.extract(0usize), both.extract(1usize)));
             }
-            if most >= threshold {
+            if score_of::<A>(most, offset, comptime!(shape.coded)) >= threshold {
                 // Room for all of them at once: one after the other they would wait for each other.
                 let document = first_document + pair % 4 * 2;
                 let mut passing = 0u32;
@@ -274,7 +285,7 @@ fn offer(
                     for half in 0..2usize {
                         let here = (document + t * TILE_DOCUMENTS + half) as u32;
                         let passes = passes(
-                            both.extract(half),
+                            score_of::<A>(both.extract(half), offset, comptime!(shape.coded)),
                             threshold,
                             here,
                             live,
@@ -294,8 +305,9 @@ fn offer(
                     #[unroll]
                     for half in 0..2usize {
                         if passing & comptime!(1u32 << (2 * t + half)) != 0u32 {
+                            let score = score_of::<A>(both.extract(half), offset, comptime!(shape.coded));
                             let here = (document + t * TILE_DOCUMENTS + half) as u32;
-                            keep(both.extract(half), here, query, slot, scores, numbers, region);
+                            keep(score, here, layer, query, slot, scores, numbers, region);
                             slot += 1u32;
                         }
                     }
@@ -303,6 +315,16 @@ fn offer(
             }
         }
     }
+}
+
+/// The score that a sum stands for. It grows with the sum.
+#[cube]
+fn score_of<A: Numeric>(sum: A, offset: f32, #[comptime] coded: bool) -> f32 {
+    let mut score = f32::cast_from(sum);
+    if comptime!(coded) {
+        score += offset;
+    }
+    score
 }
 
 /// Whether a score reaches its query's threshold and its document is there and alive.
@@ -325,11 +347,13 @@ pub(crate) fn passes(
     passes
 }
 
-/// Writes a candidate of a query to its place, if there is room.
+/// Writes a candidate of a query, found by the `layer`-th of those searched, to its place, if there is room.
 #[cube]
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn keep(
     score: f32,
     document: u32,
+    layer: u32,
     query: usize,
     slot: u32,
     scores: &mut [f32],
@@ -339,6 +363,6 @@ pub(crate) fn keep(
     if slot < region.capacity {
         let at = query * region.capacity as usize + slot as usize;
         scores[at] = score;
-        numbers[at] = region.first + document;
+        numbers[at] = region.first + document + layer * region.layer_step;
     }
 }
