@@ -7,7 +7,7 @@ use cubecl::Device;
 use cubecl::cuda::CudaDevice;
 use half::{bf16, f16};
 use stratal_kernels::cube::Searcher;
-use stratal_kernels::{Element, Options, Plane, max_inner_product};
+use stratal_kernels::{Candidate, Element, Options, Plane, max_inner_product};
 
 mod limits;
 
@@ -75,8 +75,10 @@ fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings, Str
 }
 
 fn run(settings: &Settings) -> Result<(), String> {
-    let searcher = Searcher::cuda(settings.device, None).map_err(|error| error.to_string())?;
-    if !searcher.has_tensor_cores() {
+    let searcher = || Searcher::cuda(settings.device, None).map_err(|error| error.to_string());
+    // One at a time has its parts on the device.
+    let ways = [("rows", searcher()?), ("codes", searcher()?.with_codes())];
+    if !ways[0].1.has_tensor_cores() {
         println!("note: this device offers no m16n8k16 products; the plain kernel runs");
     }
     let pool = rayon::ThreadPoolBuilder::new()
@@ -91,7 +93,7 @@ fn run(settings: &Settings) -> Result<(), String> {
         limits.products / 1e12
     );
 
-    for (key, element) in [Element::F16, Element::Bf16].into_iter().enumerate() {
+    for element in [Element::F16, Element::Bf16] {
         let name = if element == Element::F16 { "f16" } else { "bf16" };
         let data = pool.install(|| documents(settings, element));
         let planes: Vec<Plane> = data
@@ -102,51 +104,90 @@ fn run(settings: &Settings) -> Result<(), String> {
             })
             .collect::<Result<_, _>>()
             .map_err(|error| error.to_string())?;
-        let layers: Vec<u32> = (0..settings.layers as u32).collect();
         let most = settings.queries.iter().copied().max().unwrap_or(1);
         let queries = unit_vectors(most, settings.dimension, 7);
-        let key = key as u64;
+        // The CPU takes its time over a million documents: a few queries stand for all.
+        let few = &queries[..most.min(CHECKED) * settings.dimension];
+        let expected = pool
+            .install(|| max_inner_product(few, settings.dimension, &planes, &Options::new(settings.k)))
+            .map_err(|error| error.to_string())?;
+        for (way, searcher) in &ways {
+            let of_way = Way {
+                name: format!("{name}, {way}"),
+                bytes: if *way == "codes" { 1 } else { 2 },
+                searcher,
+                pool: &pool,
+                planes: &planes,
+                queries: &queries,
+                expected: &expected,
+            };
+            of_way.measure(settings, &limits)?;
+            searcher.forget(KEY);
+        }
+    }
+    Ok(())
+}
 
+/// Queries whose answers are compared.
+const CHECKED: usize = 16;
+/// The one part that is searched.
+const KEY: u64 = 0;
+
+/// A searcher and what it is given.
+struct Way<'a> {
+    name: String,
+    /// Of a component that it scores.
+    bytes: usize,
+    searcher: &'a Searcher,
+    pool: &'a rayon::ThreadPool,
+    planes: &'a [Plane<'a>],
+    queries: &'a [f32],
+    expected: &'a [Vec<Candidate>],
+}
+
+impl Way<'_> {
+    fn measure(&self, settings: &Settings, limits: &limits::Limits) -> Result<(), String> {
+        let Way {
+            name,
+            searcher,
+            planes,
+            ..
+        } = self;
+        let layers: Vec<u32> = (0..settings.layers as u32).collect();
         let used = searcher
-            .bound_used(key, &queries, settings.dimension, &planes, &layers, settings.k)
+            .bound_used(KEY, self.queries, settings.dimension, planes, &layers, settings.k)
             .map_err(|error| error.to_string())?;
         println!("{name}: {used:.3} of the error bound used");
         if used >= 1.0 {
             return Err("the device's scores leave their bound: answers may be wrong".to_owned());
         }
-
         for &count in &settings.queries {
-            let asked = &queries[..count * settings.dimension];
+            let asked = &self.queries[..count * settings.dimension];
             let options = Options::new(settings.k);
             let search = || {
-                pool.install(|| searcher.search(key, asked, settings.dimension, &planes, &layers, &options))
+                self.pool
+                    .install(|| searcher.search(KEY, asked, settings.dimension, planes, &layers, &options))
                     .map_err(|error| error.to_string())
             };
-            // The CPU takes its time over a million documents: a few queries stand for all.
-            let checked = count.min(16);
-            let expected = pool
-                .install(|| {
-                    let few = &asked[..checked * settings.dimension];
-                    max_inner_product(few, settings.dimension, &planes, &options)
-                })
-                .map_err(|error| error.to_string())?;
+            let checked = count.min(CHECKED);
             let found = search()?;
-            if found.answers[..checked] != expected[..] {
+            if found.answers[..checked] != self.expected[..checked] {
                 return Err(format!(
                     "{name}, {count} queries: the answers differ from the CPU's"
                 ));
             }
             let whole = median(settings.rounds, || search().map(|_| ()))?;
             let device = median(settings.rounds, || {
-                pool.install(|| searcher.scan(key, asked, settings.dimension, &planes, &layers, settings.k))
+                self.pool
+                    .install(|| searcher.scan(KEY, asked, settings.dimension, planes, &layers, settings.k))
                     .map_err(|error| error.to_string())
             })?;
             let size = settings.documents * settings.layers * settings.dimension;
-            let bytes = (size * 2) as f64 / device;
+            let bytes = (size * self.bytes) as f64 / device;
             let products = (size * 2 * count) as f64 / device;
             println!(
                 "{name}, {count:5} queries: {:9.3} ms, on the device {:9.3} ms; {:6.0} GB/s ({:.2} of its \
-                 memory), {:6.1} TFLOP/s ({:.2} of mma.sync); {:.1} candidates a query, {} on the CPU; {} \
+                 memory), {:6.1} TFLOP/s ({:.2} of mma.sync in bf16); {:.1} candidates a query, {} on the CPU; {} \
                  answers equal to f64",
                 whole * 1e3,
                 device * 1e3,
@@ -159,9 +200,8 @@ fn run(settings: &Settings) -> Result<(), String> {
                 checked,
             );
         }
-        searcher.forget(key);
+        Ok(())
     }
-    Ok(())
 }
 
 fn median(rounds: usize, mut run: impl FnMut() -> Result<(), String>) -> Result<f64, String> {

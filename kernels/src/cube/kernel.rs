@@ -15,6 +15,8 @@ pub(crate) struct Ability {
     pub cubes: usize,
     /// Units of a cube that selects.
     pub units: usize,
+    /// Bytes of shared memory that a cube can have.
+    pub shared: usize,
     /// m16n8k16 products of f16 and bf16, and `ldmatrix`.
     pub tensor: bool,
     /// The least room for candidates, a query.
@@ -39,7 +41,7 @@ impl Kernel {
             return Kernel::Rows(RowShape::new(ability.plane, count.next_power_of_two(), masked));
         }
         Kernel::Tiles(if ability.tensor {
-            Shape::tensor(count, width, masked, coded)
+            Shape::tensor(count, width, masked, coded, ability.shared)
         } else {
             Shape::plain(ability.plane, masked, coded)
         })

@@ -132,6 +132,7 @@ impl Searcher {
             plane,
             cubes: processors.unwrap_or(1).max(1) as usize,
             units: if plane == 1 { 2 } else { 256 },
+            shared: properties.hardware.max_shared_memory_size,
             tensor: plane == 32
                 && multiplies(FloatKind::F16)
                 && multiplies(FloatKind::BF16)

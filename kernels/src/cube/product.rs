@@ -56,6 +56,7 @@ pub(crate) fn place_of(query: usize, vector: usize, #[comptime] shape: Shape) ->
 #[cube]
 pub(crate) fn multiply<E: Numeric, A: Numeric, N: Size, W: Size>(
     stage: &Shared<[Vector<E, N>]>,
+    own_queries: usize,
     at: usize,
     held: &Array<Vector<E, N>>,
     sums: &mut Sequence<Tile<A>>,
@@ -67,7 +68,11 @@ pub(crate) fn multiply<E: Numeric, A: Numeric, N: Size, W: Size>(
     for half in 0..2usize {
         #[unroll]
         for u in 0..comptime!(shape.query_tiles) {
-            let vector = place_of(u * TILE_QUERIES + row_of(unit), at + column_of(unit, half), shape);
+            let vector = place_of(
+                own_queries + u * TILE_QUERIES + row_of(unit),
+                at + column_of(unit, half),
+                shape,
+            );
             let queries = product.load_matrix::<Vector<E, N>, W>(
                 &stage[vector..vector + 1],
                 MatrixIdent::A,
@@ -121,6 +126,7 @@ fn word_of<E: Numeric, N: Size, W: Size>(
 #[cube]
 pub(crate) fn multiply_plainly<E: Numeric, A: Numeric, N: Size>(
     stage: &Shared<[Vector<E, N>]>,
+    own_queries: usize,
     at: usize,
     planes: &[Vector<E, N>],
     first: usize,
@@ -137,7 +143,7 @@ pub(crate) fn multiply_plainly<E: Numeric, A: Numeric, N: Size>(
             for p in 0..comptime!(shape.pairs()) {
                 let pair = p * comptime!(shape.plane) + unit;
                 let document = first + (t * TILE_DOCUMENTS + pair % 4 * 2) * width;
-                let query = u * TILE_QUERIES + pair / 4;
+                let query = own_queries + u * TILE_QUERIES + pair / 4;
                 let mut one = A::from_int(0);
                 let mut two = A::from_int(0);
                 // As `order` says: word `c` of the vector of unit `i` lies at `i` of vector `c`.
@@ -182,6 +188,7 @@ pub(crate) fn clear<A: Numeric>(sums: &mut Sequence<Tile<A>>, #[comptime] shape:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cube::shape::SHARED_BYTES;
 
     /// What unit `unit` gets of `ldmatrix.m8n8.x4`: of matrix `j`, whose row `r` is where unit `8 j + r` points,
     /// row `unit / 4` and its word `unit mod 4`. (PTX ISA, "Warp-level matrix load".)
@@ -226,7 +233,7 @@ mod tests {
     #[test]
     fn the_addresses_and_places_of_fragments_are_those_of_the_tensor_cores() {
         for coded in [false, true] {
-            let shape = Shape::tensor(1024, 16, false, coded);
+            let shape = Shape::tensor(1024, 16, false, coded, SHARED_BYTES);
             let (lanes, word, width) = (shape.lanes(), shape.word(), 16 * shape.lanes());
             let number = |row: usize, k: usize| ((row * 37 + k * 11 + row * k) % 9) as f32 - 4.0;
             let (document, query) = (

@@ -8,8 +8,8 @@ pub(crate) const TILE_QUERIES: usize = 16;
 pub(crate) const STEP_VECTORS: usize = 4;
 /// Rows on the device have a multiple of so many vectors: two steps.
 pub(crate) const WIDTH_VECTORS: usize = 2 * STEP_VECTORS;
-/// The shared memory that the tensor kernels take at most, in bytes: what every device of compute
-/// capability 8.0 or more offers.
+/// The shared memory that the tensor kernels ask for, in bytes: what every device of compute capability 8.0 or more
+/// offers. They take more where there is more, if that holds more queries.
 pub(crate) const SHARED_BYTES: usize = 99 * 1024;
 /// Bytes of a vector, that one load reads.
 pub(crate) const VECTOR_BYTES: usize = 16;
@@ -19,14 +19,18 @@ pub(crate) const LANES: usize = 8;
 pub(crate) const CODE_LANES: usize = 16;
 
 /// The shape of the tile kernel: a cube holds a block of queries in shared memory, and each of its planes scores
-/// `document_tiles` tiles of documents against all of them.
+/// `document_tiles` tiles of documents against one of their groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
     /// Units that execute together.
     pub plane: usize,
     pub planes: usize,
     pub document_tiles: usize,
+    /// Of a group.
     pub query_tiles: usize,
+    /// Groups that the cube's queries are in. So many planes score the same documents, of which all but the first find them
+    /// in the cache that planes of a cube share.
+    pub groups: usize,
     /// 16-byte vectors of a query that are held at a time: a multiple of [`WIDTH_VECTORS`]. Rows that are longer bring
     /// them again for each part.
     pub depth: usize,
@@ -43,9 +47,10 @@ impl Shape {
     /// vectors.
     ///
     /// For many, a plane scores 64 documents against 64 queries: sums are half of a unit's registers, the documents of
-    /// two steps a quarter. For few, the documents' bytes are what costs, and smaller cubes leave room for more of them,
+    /// two steps a quarter. Each block of queries reads all documents, so where shared memory has room a cube holds two
+    /// groups. For few, the documents' bytes are what costs, and smaller cubes leave room for more of them,
     /// each with loads on their way.
-    pub const fn tensor(queries: usize, width: usize, masked: bool, coded: bool) -> Shape {
+    pub const fn tensor(queries: usize, width: usize, masked: bool, coded: bool, shared: usize) -> Shape {
         let (planes, document_tiles, query_tiles) = if coded && queries <= TILE_QUERIES {
             (4, 8, 1)
         } else if queries <= 32 {
@@ -53,25 +58,35 @@ impl Shape {
         } else {
             (8, 8, 4)
         };
+        let group = query_tiles * TILE_QUERIES;
+        let groups = if queries > group && group > 32 && 2 * group * width * VECTOR_BYTES <= shared {
+            2
+        } else {
+            1
+        };
         Shape {
             plane: 32,
             planes,
             document_tiles,
             query_tiles,
-            depth: depth(width, SHARED_BYTES / (query_tiles * TILE_QUERIES * VECTOR_BYTES)),
+            groups,
+            depth: depth(width, shared / (groups * group * VECTOR_BYTES)),
             coded,
             tensor: true,
             masked,
         }
     }
 
-    /// A small block for devices without tensor cores, whatever their planes.
+    /// A small block for devices without tensor cores, whatever their planes: of two planes, as CubeCL's CPU runtime has no
+    /// good way to run more than there are processors. Of codes they share documents, of halves queries, so that tests see
+    /// both.
     pub const fn plain(plane: usize, masked: bool, coded: bool) -> Shape {
         Shape {
             plane,
             planes: 2,
             document_tiles: 1,
             query_tiles: 1,
+            groups: if coded { 2 } else { 1 },
             depth: WIDTH_VECTORS,
             coded,
             tensor: false,
@@ -85,12 +100,12 @@ impl Shape {
 
     /// Documents a cube scores.
     pub const fn documents(self) -> usize {
-        self.planes * self.document_tiles * TILE_DOCUMENTS
+        self.planes / self.groups * self.document_tiles * TILE_DOCUMENTS
     }
 
     /// Queries a cube scores.
     pub const fn queries(self) -> usize {
-        self.query_tiles * TILE_QUERIES
+        self.groups * self.query_tiles * TILE_QUERIES
     }
 
     /// Components of a vector.
@@ -128,25 +143,29 @@ const fn depth(width: usize, most: usize) -> usize {
 }
 
 const _: () = {
+    const MORE: usize = 227 * 1024;
     let shapes = [
-        Shape::tensor(1, 96, true, false),
-        Shape::tensor(1, 48, true, true),
-        Shape::tensor(32, 48, true, true),
-        Shape::tensor(1024, 96, true, false),
-        Shape::tensor(1024, 48, true, true),
-        Shape::tensor(1024, 8, true, false),
-        Shape::tensor(1024, 512, true, false),
+        Shape::tensor(1, 96, true, false, SHARED_BYTES),
+        Shape::tensor(1, 48, true, true, SHARED_BYTES),
+        Shape::tensor(32, 48, true, true, SHARED_BYTES),
+        Shape::tensor(1024, 96, true, false, SHARED_BYTES),
+        Shape::tensor(1024, 96, true, false, MORE),
+        Shape::tensor(1024, 48, true, true, SHARED_BYTES),
+        Shape::tensor(1024, 8, true, false, SHARED_BYTES),
+        Shape::tensor(1024, 512, true, false, MORE),
         Shape::plain(1, true, false),
         Shape::plain(8, true, true),
         Shape::plain(32, true, false),
     ];
+    assert!(shapes[3].groups == 1 && shapes[4].groups == 2 && shapes[5].groups == 2);
     let mut i = 0;
     while i < shapes.len() {
         let shape = shapes[i];
         assert!(super::resident::ROW_MULTIPLE.is_multiple_of(shape.documents()));
         assert!(shape.pairs() > 0);
         assert!(shape.depth > 0 && shape.depth.is_multiple_of(WIDTH_VECTORS));
-        assert!(shape.queries() * shape.depth * VECTOR_BYTES <= SHARED_BYTES);
+        assert!(shape.planes.is_multiple_of(shape.groups));
+        assert!(shape.queries() * shape.depth * VECTOR_BYTES <= MORE);
         i += 1;
     }
     // A query tile's rows of eight vectors span the banks of shared memory.

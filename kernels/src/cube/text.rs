@@ -20,8 +20,6 @@ use super::exact::score_exactly;
 use super::refine::refine;
 use super::rows::score_rows;
 use super::select::keep_best;
-#[cfg(test)]
-use super::shape::SHARED_BYTES;
 use super::shape::{CODE_LANES, LANES, RowShape, Shape};
 use super::tiles::{RegionCompilationArg, score_tiles};
 
@@ -38,6 +36,9 @@ pub struct Listing {
     pub shared: usize,
 }
 
+/// Bytes of shared memory that a cube can have there.
+const SHARED: usize = 227 * 1024;
+
 /// Every kernel for compute capability `architecture` (90 for 9.0), for a driver of CUDA 13.0.
 ///
 /// # Errors
@@ -45,7 +46,7 @@ pub struct Listing {
 pub fn listings(architecture: u32) -> Result<Vec<Listing>, String> {
     let mut listings = Vec::new();
     for (queries, name) in [(32, "few"), (1024, "many")] {
-        let shape = Shape::tensor(queries, 768 / LANES, true, false);
+        let shape = Shape::tensor(queries, 768 / LANES, true, false, SHARED);
         listings.push(list(&format!("tiles_f16_{name}"), architecture, || {
             tiles::<f16, f32>(shape)
         })?);
@@ -54,7 +55,7 @@ pub fn listings(architecture: u32) -> Result<Vec<Listing>, String> {
         })?);
     }
     for (queries, name) in [(1, "one"), (32, "few"), (1024, "many")] {
-        let shape = Shape::tensor(queries, 768 / CODE_LANES, true, true);
+        let shape = Shape::tensor(queries, 768 / CODE_LANES, true, true, SHARED);
         listings.push(list(&format!("tiles_codes_{name}"), architecture, || {
             tiles::<i8, i32>(shape)
         })?);
@@ -132,7 +133,7 @@ fn device() -> Arc<DeviceProperties> {
         plane_size_min: 32,
         plane_size_max: 32,
         max_bindings: 1024,
-        max_shared_memory_size: 227 * 1024,
+        max_shared_memory_size: SHARED,
         max_cube_count: (u32::MAX, u16::MAX.into(), u16::MAX.into()),
         max_units_per_cube: 1024,
         max_cube_dim: (1024, 1024, 64),
@@ -332,11 +333,11 @@ mod tests {
                     _ if name.ends_with("few") => 32,
                     _ => 1024,
                 };
-                let shape = Shape::tensor(queries, 48, true, name.contains("codes"));
+                let shape = Shape::tensor(queries, 48, true, name.contains("codes"), SHARED);
                 assert!(products >= shape.tiles() * 4, "{name}: {products} {mma}");
                 assert!(ptx.contains("ldmatrix.sync.aligned.m8n8.x4"), "{name}");
                 assert!(cuda.contains(mma), "{name}:\n{cuda}");
-                assert!(listing.shared <= SHARED_BYTES, "{name}: {} bytes", listing.shared);
+                assert!(listing.shared <= SHARED, "{name}: {} bytes", listing.shared);
             }
             if ["tiles", "rows", "refine"]
                 .iter()

@@ -119,8 +119,9 @@ pub(crate) fn score_tiles<E: Numeric, A: Numeric, N: Size>(
 
     let width = region.width as usize;
     let first_query = CUBE_POS_X as usize * comptime!(shape.queries());
-    let own_documents =
-        UNIT_POS as usize / comptime!(shape.plane) * comptime!(shape.document_tiles * TILE_DOCUMENTS);
+    let plane = UNIT_POS as usize / comptime!(shape.plane);
+    let own_documents = plane / comptime!(shape.groups) * comptime!(shape.document_tiles * TILE_DOCUMENTS);
+    let own_queries = plane % comptime!(shape.groups) * comptime!(shape.query_tiles * TILE_QUERIES);
     let parts = width.div_ceil(depth);
 
     let turn = CUBE_POS_Y * region.run;
@@ -152,16 +153,33 @@ pub(crate) fn score_tiles<E: Numeric, A: Numeric, N: Size>(
                     // Where the documents of two steps later lie is known before their registers are free.
                     advance(&mut next, layers, &region, shape);
                     if comptime!(shape.tensor) {
-                        multiply::<E, A, N, W>(&stage, at, &even, &mut sums, shape);
+                        multiply::<E, A, N, W>(&stage, own_queries, at, &even, &mut sums, shape);
                         fetch::<E, N>(planes, &next, own_documents, 0usize, width, &mut even, shape);
-                        multiply::<E, A, N, W>(&stage, at + STEP_VECTORS, &odd, &mut sums, shape);
+                        multiply::<E, A, N, W>(
+                            &stage,
+                            own_queries,
+                            at + STEP_VECTORS,
+                            &odd,
+                            &mut sums,
+                            shape,
+                        );
                         fetch::<E, N>(planes, &next, own_documents, 1usize, width, &mut odd, shape);
                     } else {
                         let first = now.base + own_documents * width + now.vector;
-                        multiply_plainly::<E, A, N>(&stage, at, planes, first, width, &mut sums, shape);
+                        multiply_plainly::<E, A, N>(
+                            &stage,
+                            own_queries,
+                            at,
+                            planes,
+                            first,
+                            width,
+                            &mut sums,
+                            shape,
+                        );
                         let first = first + STEP_VECTORS;
                         multiply_plainly::<E, A, N>(
                             &stage,
+                            own_queries,
                             at + STEP_VECTORS,
                             planes,
                             first,
@@ -176,7 +194,7 @@ pub(crate) fn score_tiles<E: Numeric, A: Numeric, N: Size>(
             offer::<A>(
                 &sums,
                 first_document(tile, &region, shape) + own_documents,
-                first_query,
+                first_query + own_queries,
                 layer,
                 live,
                 offsets,
