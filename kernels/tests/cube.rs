@@ -356,6 +356,31 @@ fn floors_are_kept() {
     }
 }
 
+/// Nearly as many documents as a block has, of which every tile must be visited: turns and steps are multiplied in 32 bits.
+#[test]
+fn a_block_of_a_million_documents() {
+    let (rows, dimension) = (1_000_000, 3);
+    let numbers = values(&mut Random(12), rows, dimension, Kind::Spread);
+    let case = Case {
+        rows,
+        dimension,
+        planes: vec![stored(&numbers, dimension, Element::F32, 0)],
+        element: Element::F32,
+        pad: 0,
+    };
+    let queries = case.queries(3, 9, Kind::Spread);
+    let searcher = || Searcher::new(client(), PLENTY);
+    for (searcher, count) in [
+        (searcher(), 2),
+        (searcher().tiles_only(), 9),
+        (searcher().with_codes(), 9),
+    ] {
+        let asked = &queries[..count * dimension];
+        let on_cpu = check(&searcher, 1, &case, asked, &[0], &Options::new(20));
+        assert_eq!(on_cpu, 0);
+    }
+}
+
 /// Numbers at the edges of f32, subnormal ones, zeros: the bound or the CPU answers, never a wrong one.
 #[test]
 fn extreme_numbers_are_answered_exactly() {

@@ -13,7 +13,7 @@ use crate::Plane;
 /// Rows are padded to whole blocks of documents of every kernel.
 pub(crate) const ROW_MULTIPLE: usize = 512;
 /// The most rows of a block: tile numbers are multiplied in 32 bits.
-const BLOCK_ROWS: usize = 1 << 20;
+pub(crate) const BLOCK_ROWS: usize = 1 << 20;
 
 /// Rows of all layers of a part, in one buffer `[m][rows][width]`.
 #[derive(Debug)]

@@ -84,7 +84,7 @@ impl Shape {
         Shape {
             plane,
             planes: 2,
-            document_tiles: 1,
+            document_tiles: if coded { 2 } else { 1 },
             query_tiles: 1,
             groups: if coded { 2 } else { 1 },
             depth: WIDTH_VECTORS,
@@ -165,6 +165,9 @@ const _: () = {
         assert!(shape.pairs() > 0);
         assert!(shape.depth > 0 && shape.depth.is_multiple_of(WIDTH_VECTORS));
         assert!(shape.planes.is_multiple_of(shape.groups));
+        // A tile's turn times the step between tiles, which is less than two thirds of them, in 32 bits.
+        let tiles = (super::resident::BLOCK_ROWS / shape.documents()) as u64;
+        assert!(tiles * (tiles / 3 * 2) < 1 << 32);
         assert!(shape.queries() * shape.depth * VECTOR_BYTES <= MORE);
         i += 1;
     }
