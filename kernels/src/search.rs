@@ -15,6 +15,7 @@ mod counters;
 mod panels;
 mod scan;
 mod scorer;
+mod seeds;
 
 use best::Best;
 use coded::Coded;
@@ -194,6 +195,10 @@ pub fn max_inner_product(
         best: Best::new(options.k, &floors, &order),
         next: AtomicUsize::new(0),
     };
+    let tally = scan.find_floors(may_share);
+    if let Some(counters) = options.counters {
+        counters.add(tally);
+    }
     let run = || {
         let tally = scan.run();
         if let Some(counters) = options.counters {

@@ -284,6 +284,21 @@ impl Bound {
         }
     }
 
+    /// A test of what the high halves alone make of a score, without regard to any bound.
+    pub fn foremost(&self, score: f64) -> Loose {
+        Loose {
+            bias: 15 * self.sum,
+            gain: self.scale / 2.0,
+            low: (score - self.mean) as f32,
+            ..Loose::default()
+        }
+    }
+
+    /// And what they make of it, by a row's `J` and `S`.
+    pub fn estimate(&self, high: i32, scale: f32) -> f64 {
+        self.mean + f64::from(self.scale / 2.0) * f64::from(scale) * f64::from(high)
+    }
+
     /// Whether a row certainly scores below `threshold`, by both halves of all its components.
     pub fn excludes(&self, row: &Finer, threshold: f64) -> bool {
         // J′ = 2 Σ p (16 h + l) − 255 Σ p, of which J tells the high halves of the head.

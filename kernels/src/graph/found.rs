@@ -52,6 +52,7 @@ impl Found {
             + (self.refined + self.beside[0]) * basis.rest() as u64;
         let vector = ask.planes[0].element().size() * basis.dimension;
         Tally {
+            ahead: 0,
             swept: compared,
             left: wider + self.refined,
             multiplied: 0,

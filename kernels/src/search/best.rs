@@ -14,6 +14,7 @@ pub(super) type Order<'a> = &'a (dyn Fn(&u32, &u32) -> Ordering + Sync);
 pub(super) struct Best<'a> {
     lists: Vec<Mutex<TopK<u32, Order<'a>>>>,
     floors: Vec<AtomicU64>,
+    pub k: usize,
 }
 
 impl<'a> Best<'a> {
@@ -24,6 +25,7 @@ impl<'a> Best<'a> {
         Best {
             lists: floors.iter().map(list).collect(),
             floors: floors.iter().map(floor).collect(),
+            k,
         }
     }
 
@@ -47,6 +49,13 @@ impl<'a> Best<'a> {
             self.floors[query].fetch_max(sortable(list.floor()), Relaxed);
         }
         is_taken
+    }
+
+    /// Refuses rows below a score that k rows are known to reach.
+    pub fn raise_floor(&self, query: usize, floor: f64) {
+        let mut list = self.lists[query].lock().unwrap_or_else(PoisonError::into_inner);
+        list.raise_floor(floor);
+        self.floors[query].fetch_max(sortable(list.floor()), Relaxed);
     }
 
     /// What was found, best first.

@@ -18,11 +18,11 @@ const UNPACKED_MAX: usize = 1 << 20;
 const FACTORS_AHEAD: usize = 2;
 
 /// Blocks of a group.
-const BLOCKS: usize = GROUP / LANES;
+pub(super) const BLOCKS: usize = GROUP / LANES;
 
 /// The codes of all planes, and the queries coded against each of them.
 pub(super) struct Coded<'a> {
-    planes: Vec<(Codes<'a>, QueryCodes)>,
+    pub planes: Vec<(Codes<'a>, QueryCodes)>,
 }
 
 impl<'a> Coded<'a> {
@@ -43,19 +43,24 @@ impl<'a> Coded<'a> {
             .sum()
     }
 
-    /// What one thread needs: unpacked codes too, where there are kernels for them and they pay.
+    /// What one thread needs.
     pub fn buffers(&self, scorer: &Scorer) -> Buffers {
         let count = scorer.queries();
-        let row = |codes: &QueryCodes| 2 * codes.half;
-        let widest = self.planes.iter().map(|(_, queries)| row(queries)).max();
-        let bytes = BLOCKS * LANES * widest.unwrap_or(0);
-        let pays = count >= WORTH_TILES && bytes <= UNPACKED_MAX && scorer.scan.kernels.has_tiles();
-        let unpacked = pays.then(|| vec![0; bytes]);
         Buffers {
             survivors: Vec::with_capacity(GROUP),
             tests: vec![Tests::new(count); self.planes.len()],
-            unpacked,
+            unpacked: self.unpacked(scorer),
         }
+    }
+
+    /// Room for the unpacked codes of a group, where there are kernels for them and they pay.
+    pub fn unpacked(&self, scorer: &Scorer) -> Option<Vec<u8>> {
+        let row = |codes: &QueryCodes| 2 * codes.half;
+        let widest = self.planes.iter().map(|(_, queries)| row(queries)).max();
+        let bytes = BLOCKS * LANES * widest.unwrap_or(0);
+        let pays =
+            scorer.queries() >= WORTH_TILES && bytes <= UNPACKED_MAX && scorer.scan.kernels.has_tiles();
+        pays.then(|| vec![0; bytes])
     }
 
     /// Searches a range of rows that begins with a group.
@@ -65,6 +70,8 @@ impl<'a> Coded<'a> {
             tests,
             unpacked,
         } = buffers;
+        let count = scorer.queries();
+        let together = if unpacked.is_some() { count } else { SWEEP_QUERIES };
         for first in chunk.clone().step_by(GROUP) {
             let rows = GROUP.min(chunk.end - first);
             let live = live(scorer.scan.live, first, rows);
@@ -74,18 +81,11 @@ impl<'a> Coded<'a> {
             scorer.next_rows();
             for ((codes, queries), tests) in self.planes.iter().zip(&mut *tests) {
                 let coded = (codes, queries);
-                let count = scorer.queries();
-                if let Some(unpacked) = unpacked {
-                    if tests.bring_up_to_date(scorer, coded, first, 0..count) {
-                        tiled(scorer, coded, tests, first, &live, unpacked, survivors);
-                        settle(scorer, coded, first, survivors);
-                    }
-                    continue;
-                }
-                for start in (0..count).step_by(SWEEP_QUERIES) {
-                    let asked = start..(start + SWEEP_QUERIES).min(count);
+                for start in (0..count).step_by(together) {
+                    let asked = start..(start + together).min(count);
                     if tests.bring_up_to_date(scorer, coded, first, asked.clone()) {
-                        group(scorer, coded, tests, first, &live, asked, survivors);
+                        let tests = &tests.tests[asked.clone()];
+                        sweep(scorer, coded, tests, first, &live, asked, unpacked, survivors);
                         settle(scorer, coded, first, survivors);
                     }
                 }
@@ -95,7 +95,7 @@ impl<'a> Coded<'a> {
 }
 
 /// One mask of live rows for each block of a group.
-fn live(words: Option<&[u64]>, first: usize, rows: usize) -> [u32; BLOCKS] {
+pub(super) fn live(words: Option<&[u64]>, first: usize, rows: usize) -> [u32; BLOCKS] {
     std::array::from_fn(|block| {
         let start = first + block * LANES;
         let count = rows.saturating_sub(block * LANES).min(LANES);
@@ -107,11 +107,31 @@ fn live(words: Option<&[u64]>, first: usize, rows: usize) -> [u32; BLOCKS] {
     })
 }
 
-/// One group of rows in one plane, for a few queries: adds to `survivors` what the high halves cannot exclude.
-fn group(
+/// One group of rows in one plane, for some queries and a test of each: adds to `survivors` what the high halves cannot
+/// exclude, a row's place being that in the group.
+#[inline(always)]
+pub(super) fn sweep(
+    scorer: &mut Scorer,
+    coded: (&Codes, &QueryCodes),
+    tests: &[Loose],
+    first: usize,
+    live: &[u32; BLOCKS],
+    asked: Range<usize>,
+    unpacked: &mut Option<Vec<u8>>,
+    survivors: &mut Vec<Survivor>,
+) {
+    match unpacked {
+        Some(unpacked) => tiled(scorer, coded, tests, first, live, asked, unpacked, survivors),
+        None => few(scorer, coded, tests, first, live, asked, survivors),
+    }
+}
+
+/// The same for a few queries.
+#[inline(always)]
+fn few(
     scorer: &mut Scorer,
     (codes, queries): (&Codes, &QueryCodes),
-    tests: &Tests,
+    tests: &[Loose],
     first: usize,
     live: &[u32; BLOCKS],
     asked: Range<usize>,
@@ -128,7 +148,7 @@ fn group(
             tails: coded.tails,
             queries: &queries.codes[asked.start * 2 * queries.half..],
             half: queries.half,
-            bounds: &tests.tests[asked.clone()],
+            bounds: tests,
         };
         kernels.sweep(&sweep, &mut masks, &mut sums);
         scorer.tally.swept += u64::from(live.count_ones()) * asked.len() as u64;
@@ -201,13 +221,14 @@ impl Tests {
     }
 }
 
-/// The same for all queries, with the kernels for batches.
+/// The same with the kernels for batches, for queries that begin with a multiple of [`TILED_QUERIES`].
 fn tiled(
     scorer: &mut Scorer,
     (codes, queries): (&Codes, &QueryCodes),
-    tests: &Tests,
+    tests: &[Loose],
     first: usize,
     live: &[u32; BLOCKS],
+    asked: Range<usize>,
     unpacked: &mut [u8],
     survivors: &mut Vec<Survivor>,
 ) {
@@ -218,7 +239,7 @@ fn tiled(
         let coded = codes.high(first / LANES + block);
         kernels.unpack(coded.codes, &mut unpacked[blocks * LANES * row..][..LANES * row]);
         scorer.tally.bytes += codes.block_bytes() as u64;
-        scorer.tally.swept += u64::from(mask.count_ones()) * tests.tests.len() as u64;
+        scorer.tally.swept += u64::from(mask.count_ones()) * tests.len() as u64;
         factors[blocks] = coded.factors;
         tails[blocks] = coded.tails;
         masks[blocks] = mask;
@@ -230,13 +251,14 @@ fn tiled(
         factors: &factors[..blocks],
         tails: &tails[..blocks],
         live: &masks,
-        queries: &queries.codes,
+        queries: &queries.codes[asked.start * row..],
         row,
-        bounds: &tests.tests,
+        bounds: tests,
     };
     kernels.sweep_tiles(&sweep, survivors);
     for survivor in survivors {
         let at = survivor.at as usize;
+        survivor.query += asked.start as u32;
         survivor.at = (places[at / LANES] + at % LANES) as u32;
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Debug, Default)]
 pub struct Counters {
     pub(super) swept: AtomicU64,
+    pub(super) ahead: AtomicU64,
     pub(super) left: AtomicU64,
     pub(super) multiplied: AtomicU64,
     pub(super) scored: AtomicU64,
@@ -17,6 +18,11 @@ impl Counters {
     /// Pairs that were looked at through the high halves of scan codes, or on a walk through the heads of a graph's.
     pub fn swept(&self) -> u64 {
         self.swept.load(Relaxed)
+    }
+
+    /// Pairs that were looked at through the high halves once more, before the others, for a floor to begin with.
+    pub fn looked_ahead(&self) -> u64 {
+        self.ahead.load(Relaxed)
     }
 
     /// Those of them that these could not exclude, so that more of the codes was read.
@@ -41,6 +47,7 @@ impl Counters {
 
     pub(crate) fn add(&self, tally: Tally) {
         self.swept.fetch_add(tally.swept, Relaxed);
+        self.ahead.fetch_add(tally.ahead, Relaxed);
         self.left.fetch_add(tally.left, Relaxed);
         self.multiplied.fetch_add(tally.multiplied, Relaxed);
         self.scored.fetch_add(tally.scored, Relaxed);
@@ -52,8 +59,20 @@ impl Counters {
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub swept: u64,
+    pub ahead: u64,
     pub left: u64,
     pub multiplied: u64,
     pub scored: u64,
     pub bytes: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: Tally) {
+        self.swept += other.swept;
+        self.ahead += other.ahead;
+        self.left += other.left;
+        self.multiplied += other.multiplied;
+        self.scored += other.scored;
+        self.bytes += other.bytes;
+    }
 }

@@ -55,10 +55,18 @@ impl<'s, 'a> Scorer<'s, 'a> {
             return false;
         }
         self.scored[query] |= 1 << at;
+        match self.score_of(query, row) {
+            Some(score) => self.scan.best.push(query, score, row),
+            None => false,
+        }
+    }
+
+    /// The score of a row over all planes; none if it may not be read.
+    pub fn score_of(&mut self, query: usize, row: u32) -> Option<f64> {
         self.tally.scored += 1;
         let scan = self.scan;
         if !scan.may_read(row..row + 1) {
-            return false;
+            return None;
         }
         self.tally.bytes += self.row_bytes;
         let asked = scan.query(query);
@@ -71,6 +79,6 @@ impl<'s, 'a> Scorer<'s, 'a> {
             })
             // `max` passes over a NaN on either side.
             .fold(f64::NAN, f64::max);
-        scan.best.push(query, score, row)
+        Some(score)
     }
 }
