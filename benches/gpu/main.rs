@@ -122,6 +122,9 @@ fn run(settings: &Settings) -> Result<(), String> {
                 expected: &expected,
             };
             of_way.measure(settings, &limits)?;
+            if *way == "codes" && searcher.code_bytes() == 0 {
+                println!("{name}: codes were too coarse, or had no room, and rows were searched instead");
+            }
             searcher.forget(KEY);
         }
     }

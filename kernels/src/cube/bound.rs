@@ -39,7 +39,8 @@
 //! q·d = q·μ + q·r      |q·r − a b (c·e)| ≤ ‖q − q̂‖ ‖r‖ + ‖q̂‖ ‖r − d̂‖
 //! ```
 //!
-//! `c·e` is exact in whole numbers. The device's score is `c·e + q·μ / (a b)` in f32: rounding either and their sum costs
+//! `c·e` is exact in whole numbers. The device's score is `c·e + (q·μ − q·μ₀) / (a b)` in f32, with `μ₀` the mean of the first
+//! layer that is searched, which is the same for all and so left to the host: rounding either and their sum costs
 //! `2⁻²²` of the two sizes together at most, and evaluating residuals in f64 `D 2⁻⁴⁹ ‖q‖ (‖r‖ + ‖μ‖)`. Again `‖r‖` and
 //! `‖r − d̂‖` are the largest of the part.
 //!
@@ -89,8 +90,9 @@ pub(crate) fn power(exponent: i32) -> f64 {
 /// What the device's scores of one query are worth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Bound {
-    /// Takes a score to what the device computes.
+    /// Takes a score to what the device computes: times `scale`, less `shift`.
     pub scale: f64,
+    pub shift: f64,
     /// `ε`: no device's score is farther from the score, scaled.
     pub error: f64,
     /// No device's score is larger, nor is its negative.
@@ -123,18 +125,19 @@ impl Bound {
         let error = (inputs + sum + score) * SLACK;
         Bound {
             scale,
+            shift: 0.0,
             error,
             largest: query.length * documents.length + error,
         }
     }
 
-    /// Of scores through codes: `documents` are residuals about means that are at most `mean` long, `offset` is the largest
-    /// `|q·μ|`, `unit` the product of both steps; `scale` the power of two that scores are scaled by.
+    /// Of scores through codes: `documents` are residuals about means that are at most `mean` long, `shift` is `q·μ₀`, `offset`
+    /// the largest `|q·μ − q·μ₀|`, `unit` the product of both steps; `scale` the power of two that scores are scaled by.
     pub fn of_codes(
         query: &Query,
         documents: &Documents,
         mean: f64,
-        offset: f64,
+        [shift, offset]: [f64; 2],
         dimension: usize,
         unit: f64,
         scale: f64,
@@ -146,6 +149,7 @@ impl Bound {
         let error = (inputs + score + power(-22) * sizes) * SLACK;
         Bound {
             scale: scale / unit,
+            shift: shift / unit,
             error: error / unit * SLACK,
             largest: (sizes + error) / unit * SLACK,
         }
@@ -153,11 +157,11 @@ impl Bound {
 
     /// The device's threshold for a floor on scores.
     pub fn threshold(&self, floor: f64) -> f32 {
-        let scaled = floor * self.scale - self.error;
+        let scaled = floor * self.scale - self.shift - self.error;
         if scaled.is_nan() || scaled == f64::NEG_INFINITY {
             return f32::NEG_INFINITY;
         }
-        down(scaled - scaled.abs() * 1e-15).min(f32::MAX)
+        down(scaled - (scaled.abs() + self.shift.abs()) * 1e-15).min(f32::MAX)
     }
 
     /// What is taken from the k-th best score for a threshold: `2ε`, and what subtracting it in f32 can
@@ -194,6 +198,7 @@ mod tests {
         let threshold = |floor, scale, error| {
             Bound {
                 scale,
+                shift: 0.0,
                 error,
                 largest: 1.0,
             }

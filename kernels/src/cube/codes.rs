@@ -52,7 +52,7 @@ impl Plan {
                     most.max((f64::from(*x) * scale - f64::from(*mean)).abs())
                 })
             };
-            most = most.max(largest_of(plane.rows(), || 0.0, of_row, f64::max));
+            most = most.max(largest_of(plane.rows(), 0.0, of_row, f64::max));
         }
         let length = |mean: &Vec<f32>| mean.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
         let largest = means
@@ -107,7 +107,7 @@ pub(crate) struct Codes {
     known: Documents,
     pub bytes: u64,
     asked: usize,
-    lost: usize,
+    failed: usize,
 }
 
 impl Codes {
@@ -125,7 +125,7 @@ impl Codes {
             known: Documents::default(),
             bytes,
             asked: 0,
-            lost: 0,
+            failed: 0,
         }
     }
 
@@ -151,18 +151,19 @@ impl Codes {
         rank <= MOST_RANK && (documents as u64 * layers as u64) < 1 << 32
     }
 
-    /// Notes how many of `asked` queries lost candidates. True if that is so many that codes are not worth their bytes.
-    pub fn serve_badly(&mut self, asked: usize, lost: usize) -> bool {
+    /// Notes how many of `asked` queries rows could answer and codes could not. True if that is so many that codes are not
+    /// worth their bytes.
+    pub fn serve_badly(&mut self, asked: usize, failed: usize) -> bool {
         self.asked += asked;
-        self.lost += lost;
-        self.lost >= 64 && self.lost * 8 > self.asked
+        self.failed += failed;
+        self.failed >= 64 && self.failed * 8 > self.asked
     }
 
     /// Queries `[q, dimension]` in steps of their own.
     pub fn queries(&self, queries: &[f32], exponent: i32, layers: &[u32], padded: usize) -> Queries {
         let dimension = self.plan.means[0].len();
         let mut bytes = vec![0u8; padded * self.width];
-        let of_query = |(query, out): (&[f32], &mut [u8])| self.query(query, exponent, layers, out);
+        let of_query = |query: &[f32], out: &mut [u8]| self.query(query, exponent, layers, out);
         let made = each_query(queries, dimension, &mut bytes, self.width, of_query);
         let mut offsets = vec![0.0f32; padded * layers.len()];
         let mut bounds = Vec::with_capacity(made.len());
@@ -200,25 +201,30 @@ impl Codes {
             residual: lost.sqrt() * SLACK,
         };
         let unit = step * self.plan.step;
-        let mut offset = 0.0f64;
-        let offsets = layers
+        let products: Vec<f64> = layers
             .iter()
             .map(|&layer| {
-                let mean = &self.plan.means[layer as usize];
-                let product: f64 = query
-                    .iter()
-                    .zip(mean)
-                    .map(|(x, m)| f64::from(*x) * f64::from(*m))
-                    .sum();
-                offset = offset.max((product * scale).abs());
-                (product * scale / unit) as f32
+                let products = query.iter().zip(&self.plan.means[layer as usize]);
+                scale
+                    * products
+                        .map(|(x, mean)| f64::from(*x) * f64::from(*mean))
+                        .sum::<f64>()
             })
+            .collect();
+        // What the first layer's mean adds to all is left to the host, for f32 has no bits to waste on it.
+        let shift = products.first().copied().unwrap_or(0.0);
+        let offset = products
+            .iter()
+            .fold(0.0, |most: f64, x| most.max((x - shift).abs()));
+        let offsets = products
+            .into_iter()
+            .map(|x| ((x - shift) / unit) as f32)
             .collect();
         let bound = Bound::of_codes(
             &known,
             &self.known,
             self.plan.mean,
-            offset,
+            [shift, offset],
             query.len(),
             unit,
             scale * power(exponent),

@@ -2,12 +2,11 @@
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::bound::{Bound, Documents, Query, SLACK, Sums, exponent_to_one, power};
 use super::product::order;
 use super::resident::Resident;
+use super::spread::{spread, spread_rows};
 use crate::dispatch::Kernels;
 use crate::{Element, Plane};
 
@@ -52,23 +51,25 @@ impl Format {
     }
 }
 
-/// Applies `of_row` to all rows, on the threads of the pool if there is one, and keeps the larger results.
-pub(super) fn largest_of<T: Send>(
+/// Rows of a part, and queries, that are worth a thread.
+const ROWS_EACH: usize = 4096;
+const QUERIES_EACH: usize = 128;
+
+/// Applies `of_row` to all rows and keeps the larger results.
+pub(super) fn largest_of<T: Send + Copy>(
     rows: usize,
-    zero: impl Fn() -> T + Send + Sync,
-    of_row: impl Fn(usize, &mut Vec<f32>) -> T + Send + Sync,
-    larger: impl Fn(T, T) -> T + Send + Sync,
-) -> T {
-    if rayon::current_thread_index().is_some() {
-        (0..rows)
-            .into_par_iter()
-            .with_min_len(256)
-            .map_init(Vec::new, |scratch, row| of_row(row, scratch))
-            .reduce(&zero, &larger)
-    } else {
+    zero: T,
+    of_row: impl Fn(usize, &mut Vec<f32>) -> T + Sync,
+    larger: impl Fn(T, T) -> T + Sync,
+) -> T
+where
+    T: Sync,
+{
+    let of_range = |range: std::ops::Range<usize>| {
         let mut scratch = Vec::new();
-        (0..rows).fold(zero(), |so_far, row| larger(so_far, of_row(row, &mut scratch)))
-    }
+        range.fold(zero, |so_far, row| larger(so_far, of_row(row, &mut scratch)))
+    };
+    spread(rows, ROWS_EACH, of_range).into_iter().fold(zero, &larger)
 }
 
 /// The exponent that all planes of a part are scaled by; `None` if a component is not finite.
@@ -89,7 +90,7 @@ pub(crate) fn scale_of(planes: &[Plane]) -> Option<i32> {
                 .iter()
                 .fold(0, |most, x| u32::max(most, x.to_bits() & 0x7fff_ffff))
         };
-        largest = largest.max(largest_of(plane.rows(), || 0, of_row, u32::max));
+        largest = largest.max(largest_of(plane.rows(), 0, of_row, u32::max));
     }
     let largest = f32::from_bits(largest);
     largest
@@ -121,13 +122,13 @@ pub(crate) fn block(
 }
 
 /// A block `[m][rows][width]` of which `of_row` fills the components of each layer's and each document's row, and tells
-/// what is known of it; on the threads of the pool if there is one.
+/// what is known of it.
 pub(super) fn fill<T: Copy + Default + Send, S: Default>(
     planes: &[Plane],
     documents: usize,
     rows: usize,
     width: usize,
-    of_row: impl Fn(&mut S, usize, usize, &mut [T]) -> Documents + Send + Sync,
+    of_row: impl Fn(&mut S, usize, usize, &mut [T]) -> Documents + Sync,
 ) -> (Vec<T>, Documents) {
     let mut filled = vec![T::default(); planes.len() * rows * width];
     let mut known = Documents::default();
@@ -136,24 +137,14 @@ pub(super) fn fill<T: Copy + Default + Send, S: Default>(
         .zip(filled.chunks_exact_mut(rows * width))
         .enumerate()
     {
-        let write = |scratch: &mut S, (row, out): (usize, &mut [T])| {
-            of_row(scratch, layer, row, &mut out[..plane.dimension()])
-        };
-        let out = &mut out[..documents * width];
-        let of_plane = if rayon::current_thread_index().is_some() {
-            out.par_chunks_exact_mut(width)
-                .enumerate()
-                .with_min_len(256)
-                .map_init(S::default, write)
-                .reduce(Documents::default, larger)
-        } else {
+        let of_rows = |first: usize, out: &mut [T]| {
             let mut scratch = S::default();
-            out.chunks_exact_mut(width)
-                .enumerate()
-                .map(|row| write(&mut scratch, row))
+            let rows = out.chunks_exact_mut(width).enumerate();
+            rows.map(|(at, out)| of_row(&mut scratch, layer, first + at, &mut out[..plane.dimension()]))
                 .fold(Documents::default(), larger)
         };
-        known = larger(known, of_plane);
+        let of_plane = spread_rows(&mut out[..documents * width], width, ROWS_EACH, of_rows);
+        known = of_plane.into_iter().fold(known, larger);
     }
     (filled, known)
 }
@@ -267,7 +258,7 @@ pub(crate) fn queries(
     let (dimension, width) = (part.dimension, part.width);
     let size = if format.is_some() { 2 } else { 4 };
     let mut bytes = vec![0u8; padded * width * size];
-    let of_query = |(query, out): (&[f32], &mut [u8])| {
+    let of_query = |query: &[f32], out: &mut [u8]| {
         let (mut scaled, mut rounded) = (vec![0.0; dimension], vec![0.0; dimension]);
         let mut bits = vec![0u16; width];
         let exponent = exponent_to_one(largest(query));
@@ -306,24 +297,24 @@ pub(super) fn in_order(row: &[u8], out: &mut [u8]) {
     }
 }
 
-/// What `of_query` makes of each query `[q, dimension]`, which fills its row of `out`; on the threads of the pool if there is
-/// one.
+/// What `of_query` makes of each query `[q, dimension]`, which fills its row of `out`.
 pub(super) fn each_query<T: Send>(
     queries: &[f32],
     dimension: usize,
     out: &mut [u8],
     row: usize,
-    of_query: impl Fn((&[f32], &mut [u8])) -> T + Send + Sync,
+    of_query: impl Fn(&[f32], &mut [u8]) -> T + Sync,
 ) -> Vec<T> {
-    if rayon::current_thread_index().is_some() {
-        let rows = out.par_chunks_exact_mut(row);
+    let of_queries = |first: usize, out: &mut [u8]| -> Vec<T> {
+        let queries = queries[first * dimension..].chunks_exact(dimension);
         queries
-            .par_chunks_exact(dimension)
-            .zip(rows)
-            .map(of_query)
+            .zip(out.chunks_exact_mut(row))
+            .map(|(query, out)| of_query(query, out))
             .collect()
-    } else {
-        let rows = out.chunks_exact_mut(row);
-        queries.chunks_exact(dimension).zip(rows).map(of_query).collect()
-    }
+    };
+    let out = &mut out[..queries.len() / dimension * row];
+    spread_rows(out, row, QUERIES_EACH, of_queries)
+        .into_iter()
+        .flatten()
+        .collect()
 }

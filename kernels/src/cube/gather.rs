@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
 use half::{bf16, f16};
 
-use super::bound::{Bound, power};
+use super::bound::power;
 use super::exact::{candidates_at_once, score_exactly};
 use super::form::Format;
 use super::kernel::Ability;
@@ -27,6 +27,8 @@ pub(crate) struct Candidates {
     scores: Option<Bytes>,
     /// Takes the scores to what they are.
     scale: f64,
+    /// Whether they were found through codes.
+    pub coded: bool,
 }
 
 impl Candidates {
@@ -62,8 +64,12 @@ impl Candidates {
     }
 }
 
-/// A query's candidates with the device's own scores, unscaled, and the bound on their error.
-pub(crate) type Scored = (Vec<(u32, f64)>, f64);
+/// A query's candidates with the device's own scores as they are, and the bound on their error; of a search through codes
+/// the layer's place that a score is of, of others none, for they are of the best.
+pub(crate) struct Scored {
+    pub found: Vec<(u32, Option<usize>, f64)>,
+    pub error: f64,
+}
 
 /// Finds every row that may belong to the answers: the proof is in [`bound`].
 pub(crate) fn candidates(
@@ -76,7 +82,7 @@ pub(crate) fn candidates(
     read(client, ability, part, &batch, ask)
 }
 
-/// The same with the scores, for measuring the bound.
+/// The same with the scores, before anything is scored again, for measuring the bound. Queries that lost candidates have none.
 pub(crate) fn scores(
     client: &Client,
     ability: &Ability,
@@ -86,23 +92,39 @@ pub(crate) fn scores(
     let Batch { buffers, bounds, .. } = run(client, ability, part, ask);
     let read = client.read(vec![
         buffers.counts.clone(),
+        buffers.lost.clone(),
         buffers.numbers.clone(),
         buffers.scores.clone(),
     ])?;
-    let [counts, numbers, scores] = [0, 1, 2].map(|i| words(&read[i]).collect::<Vec<_>>());
+    let [counts, lost, numbers, scores] = [0, 1, 2, 3].map(|i| words(&read[i]).collect::<Vec<_>>());
+    let coded = ask.is_coded(part);
     Ok(bounds
         .into_iter()
         .enumerate()
-        .map(|(query, Bound { scale, error, .. })| {
+        .map(|(query, bound)| {
             let first = query * buffers.capacity;
+            let count = counts[query] as usize;
+            let kept = if lost[query] == 0 && count <= buffers.capacity {
+                count
+            } else {
+                0
+            };
             // Of a document that is there for several layers its best is its score.
             let mut best = BTreeMap::new();
-            for at in first..first + (counts[query] as usize).min(buffers.capacity) {
-                let score = f64::from(f32::from_bits(scores[at])) / scale;
-                let so_far = best.entry(numbers[at]).or_insert(score);
+            for at in first..first + kept {
+                let score = (f64::from(f32::from_bits(scores[at])) + bound.shift) / bound.scale;
+                let number = numbers[at] as usize;
+                let place = coded.then_some(number / part.documents());
+                let so_far = best.entry((number % part.documents(), place)).or_insert(score);
                 *so_far = score.max(*so_far);
             }
-            (best.into_iter().collect(), error / scale)
+            let found = best
+                .into_iter()
+                .map(|((row, place), score)| (row as u32, place, score));
+            Scored {
+                found: found.collect(),
+                error: bound.error / bound.scale,
+            }
         })
         .collect())
 }
@@ -134,6 +156,7 @@ fn read(
         packed: packed.next().unwrap_or_else(|| Bytes::from_bytes_vec(Vec::new())),
         scores: packed.next(),
         scale: power(-part.exponent),
+        coded: ask.is_coded(part),
     })
 }
 

@@ -32,6 +32,9 @@ pub(crate) struct Ask<'a> {
     pub live: Option<&'a Handle>,
     /// Through the part's codes, if it has any that can serve; otherwise through its rows.
     pub coded: bool,
+    /// Score what codes leave from the rows, as every search does; without, what is left are the codes' own scores, for
+    /// measuring their bound.
+    pub refined: bool,
 }
 
 impl Ask<'_> {
@@ -110,7 +113,9 @@ pub(super) fn run(client: &Client, ability: &Ability, part: &Resident, ask: &Ask
         }
     };
     // What codes leave is scored again in f32.
-    let again = codes.map(|_| queries(ask.queries, part, None, padded, Sums::Plain));
+    let again = codes
+        .filter(|_| ask.refined)
+        .map(|_| queries(ask.queries, part, None, padded, Sums::Plain));
 
     let [thresholds, margins] = limits(&form.bounds, ask.floors, padded);
     let zeros = vec![0u8; padded * 4];
@@ -127,6 +132,7 @@ pub(super) fn run(client: &Client, ability: &Ability, part: &Resident, ask: &Ask
         arrays.push(bytemuck::cast_slice(&form.offsets).to_vec());
     }
     let mut bounds = form.bounds;
+    let refined = again.is_some();
     if let Some(again) = again {
         arrays.extend(limits(&again.bounds, ask.floors, padded));
         arrays.push(again.bytes);
@@ -202,7 +208,7 @@ pub(super) fn run(client: &Client, ability: &Ability, part: &Resident, ask: &Ask
             seen += taken;
         }
     }
-    if codes.is_some() {
+    if refined {
         thresholds = Thresholds {
             thresholds: next(),
             margins: next(),

@@ -67,19 +67,22 @@ impl Searcher {
                 layers,
                 live: None,
                 coded: self.ability.codes,
+                refined: false,
             };
             let scores =
                 gather::scores(&self.client, &self.ability, part, &ask).map_err(|error| Error::Device {
                     device: self.client.name().to_owned(),
                     reason: error.to_string(),
                 })?;
-            for (query, (found, error)) in queries.chunks(dimension).zip(scores) {
-                for (row, score) in found {
-                    let exact = chosen
-                        .iter()
-                        .map(|plane| kernels.exact(plane.element(), plane.row_bytes(row as usize), query))
-                        .fold(f64::NAN, f64::max);
-                    used = used.max((score - exact).abs() / error);
+            for (query, scored) in queries.chunks(dimension).zip(scores) {
+                for (row, place, score) in scored.found {
+                    let of_plane =
+                        |plane: &Plane| kernels.exact(plane.element(), plane.row_bytes(row as usize), query);
+                    let exact = match place {
+                        Some(place) => of_plane(&chosen[place]),
+                        None => chosen.iter().map(of_plane).fold(f64::NAN, f64::max),
+                    };
+                    used = used.max((score - exact).abs() / scored.error);
                 }
             }
         }

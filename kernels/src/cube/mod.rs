@@ -46,6 +46,7 @@ mod resident;
 mod rows;
 mod select;
 mod shape;
+mod spread;
 #[cfg(feature = "cube-cpu")]
 pub mod text;
 mod tiles;
@@ -189,6 +190,11 @@ impl Searcher {
         self.lock().bytes()
     }
 
+    /// The bytes of them that codes take: none where there was no room, or they were given up.
+    pub fn code_bytes(&self) -> u64 {
+        self.lock().code_bytes()
+    }
+
     /// Gives up a part that will not be searched any more; false if it was not there.
     pub fn forget(&self, key: u64) -> bool {
         self.lock().forget(key)
@@ -239,10 +245,14 @@ impl Searcher {
             found.refusal = Some(Refusal::ManyResults { limit });
         }
         found.answers = vec![Vec::new(); count];
-        // The queries without an answer: first through codes, then through rows, then on the CPU.
+        // The queries without an answer: those that codes lost go through rows, those that rows lost to the CPU.
         let mut open: Vec<usize> = (0..count).collect();
-        let mut coded = self.ability.codes;
-        while found.refusal.is_none() && !open.is_empty() {
+        let mut for_cpu = Vec::new();
+        let (mut through_codes, mut lost_by_codes) = (0, Vec::new());
+        for coded in [self.ability.codes, false] {
+            if found.refusal.is_some() || open.is_empty() {
+                break;
+            }
             let (asked, open_floors) = gathered(queries, dimension, &floors, &open);
             let batches = match self.candidates_of(
                 key,
@@ -266,21 +276,32 @@ impl Searcher {
             };
             found.scored += batches.iter().map(Candidates::total).sum::<u64>();
             let answers = answers(&asked, dimension, &chosen, &batches, &open_floors, options);
-            let lost: Vec<bool> = batches.iter().flat_map(Candidates::lost).collect();
-            let mut still_open = Vec::new();
-            for ((query, answer), lost) in open.into_iter().zip(answers).zip(lost) {
-                if lost {
-                    still_open.push(query);
-                } else {
-                    found.answers[query] = answer;
+            let ways = batches
+                .iter()
+                .flat_map(|batch| batch.lost().map(|lost| (lost, batch.coded)));
+            for ((query, answer), (lost, coded)) in
+                std::mem::take(&mut open).into_iter().zip(answers).zip(ways)
+            {
+                through_codes += usize::from(coded);
+                match (lost, coded) {
+                    (false, _) => found.answers[query] = answer,
+                    (true, true) => lost_by_codes.push(query),
+                    (true, false) => for_cpu.push(query),
                 }
             }
-            open = still_open;
-            if !coded {
-                break;
+            if coded {
+                open.clone_from(&lost_by_codes);
             }
-            coded = false;
         }
+        if through_codes > 0 {
+            // Where rows lost a query too, as one to which all documents are equal, codes are not to blame.
+            for_cpu.sort_unstable();
+            lost_by_codes.retain(|query| for_cpu.binary_search(query).is_err());
+            self.lock()
+                .note(&self.client, key, through_codes, lost_by_codes.len());
+        }
+        open.extend(for_cpu);
+        open.sort_unstable();
         found.on_cpu = open.len();
         if !open.is_empty() {
             let (asked, open_floors) = gathered(queries, dimension, &floors, &open);
@@ -331,15 +352,10 @@ impl Searcher {
                 layers,
                 live: live.as_ref(),
                 coded,
+                refined: true,
             };
-            let through_codes = ask.is_coded(part);
             match gather::candidates(&self.client, &self.ability, part, &ask) {
-                Ok(batch) => {
-                    if through_codes {
-                        part.through_codes(batch.queries(), batch.lost().filter(|&lost| lost).count());
-                    }
-                    candidates.push(batch);
-                }
+                Ok(batch) => candidates.push(batch),
                 Err(error) => {
                     failure = Some(error);
                     break;

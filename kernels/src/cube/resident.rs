@@ -50,18 +50,6 @@ impl Resident {
     pub fn documents(&self) -> usize {
         self.blocks.iter().map(|block| block.documents).sum()
     }
-
-    /// Notes how many of `asked` queries lost candidates in a search through the codes. Where they are too coarse for what
-    /// is asked, the part does without from then on.
-    pub fn through_codes(&mut self, asked: usize, lost: usize) {
-        if self
-            .codes
-            .as_mut()
-            .is_some_and(|codes| codes.serve_badly(asked, lost))
-        {
-            self.bytes -= self.codes.take().map_or(0, |codes| codes.bytes);
-        }
-    }
 }
 
 /// Why a part cannot be searched on the device.
@@ -108,6 +96,29 @@ impl Residents {
         self.parts.iter().map(|part| part.bytes).sum()
     }
 
+    /// The bytes of them that codes take.
+    pub fn code_bytes(&self) -> u64 {
+        let codes = self.parts.iter().filter_map(|part| part.codes.as_ref());
+        codes.map(|codes| codes.bytes).sum()
+    }
+
+    /// Notes how many of the `asked` queries that were searched through a part's codes only its rows could answer. Where
+    /// codes are too coarse for what is asked, the part does without from then on.
+    pub fn note(&mut self, client: &Client, key: u64, asked: usize, failed: usize) {
+        let Some(part) = self.parts.iter_mut().find(|part| part.key == key) else {
+            return;
+        };
+        if part
+            .codes
+            .as_mut()
+            .is_some_and(|codes| codes.serve_badly(asked, failed))
+        {
+            part.bytes -= part.codes.take().map_or(0, |codes| codes.bytes);
+            // As where a part is given up.
+            let _ = client.memory_cleanup();
+        }
+    }
+
     /// Gives up a part.
     pub fn forget(&mut self, key: u64) -> bool {
         let before = self.parts.len();
@@ -122,7 +133,7 @@ impl Residents {
         key: u64,
         planes: &[Plane],
         coded: bool,
-    ) -> Result<(&mut Resident, u64), Refusal> {
+    ) -> Result<(&Resident, u64), Refusal> {
         self.clock += 1;
         let (dimension, documents) = (planes[0].dimension(), planes[0].rows());
         let fits = |part: &Resident| {
