@@ -56,15 +56,12 @@ const ROWS_EACH: usize = 4096;
 const QUERIES_EACH: usize = 128;
 
 /// Applies `of_row` to all rows and keeps the larger results.
-pub(super) fn largest_of<T: Send + Copy>(
+pub(super) fn largest_of<T: Send + Sync + Copy>(
     rows: usize,
     zero: T,
     of_row: impl Fn(usize, &mut Vec<f32>) -> T + Sync,
     larger: impl Fn(T, T) -> T + Sync,
-) -> T
-where
-    T: Sync,
-{
+) -> T {
     let of_range = |range: std::ops::Range<usize>| {
         let mut scratch = Vec::new();
         range.fold(zero, |so_far, row| larger(so_far, of_row(row, &mut scratch)))

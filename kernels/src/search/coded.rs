@@ -84,8 +84,13 @@ impl<'a> Coded<'a> {
                 for start in (0..count).step_by(together) {
                     let asked = start..(start + together).min(count);
                     if tests.bring_up_to_date(scorer, coded, first, asked.clone()) {
-                        let tests = &tests.tests[asked.clone()];
-                        sweep(scorer, coded, tests, first, &live, asked, unpacked, survivors);
+                        let group = Group {
+                            first,
+                            live: &live,
+                            tests: &tests.tests[asked.clone()],
+                            asked,
+                        };
+                        sweep(scorer, coded, &group, unpacked, survivors);
                         settle(scorer, coded, first, survivors);
                     }
                 }
@@ -107,22 +112,27 @@ pub(super) fn live(words: Option<&[u64]>, first: usize, rows: usize) -> [u32; BL
     })
 }
 
-/// One group of rows in one plane, for some queries and a test of each: adds to `survivors` what the high halves cannot
-/// exclude, a row's place being that in the group.
+/// A group of rows, and some queries with a test of each.
+pub(super) struct Group<'t> {
+    pub first: usize,
+    /// From [`live`].
+    pub live: &'t [u32; BLOCKS],
+    pub asked: Range<usize>,
+    pub tests: &'t [Loose],
+}
+
+/// Adds to `survivors` what the high halves of one plane cannot exclude, a row's place being that in the group.
 #[inline(always)]
 pub(super) fn sweep(
     scorer: &mut Scorer,
     coded: (&Codes, &QueryCodes),
-    tests: &[Loose],
-    first: usize,
-    live: &[u32; BLOCKS],
-    asked: Range<usize>,
+    group: &Group,
     unpacked: &mut Option<Vec<u8>>,
     survivors: &mut Vec<Survivor>,
 ) {
     match unpacked {
-        Some(unpacked) => tiled(scorer, coded, tests, first, live, asked, unpacked, survivors),
-        None => few(scorer, coded, tests, first, live, asked, survivors),
+        Some(unpacked) => tiled(scorer, coded, group, unpacked, survivors),
+        None => few(scorer, coded, group, survivors),
     }
 }
 
@@ -131,16 +141,14 @@ pub(super) fn sweep(
 fn few(
     scorer: &mut Scorer,
     (codes, queries): (&Codes, &QueryCodes),
-    tests: &[Loose],
-    first: usize,
-    live: &[u32; BLOCKS],
-    asked: Range<usize>,
+    group: &Group,
     survivors: &mut Vec<Survivor>,
 ) {
+    let (first, asked) = (group.first, &group.asked);
     let kernels = scorer.scan.kernels;
     let mut masks = [0u32; SWEEP_QUERIES];
     let mut sums = [[0i32; LANES]; SWEEP_QUERIES];
-    for (block, &live) in live.iter().enumerate().filter(|(_, live)| **live != 0) {
+    for (block, &live) in group.live.iter().enumerate().filter(|(_, live)| **live != 0) {
         let coded = codes.high(first / LANES + block);
         let sweep = Sweep {
             codes: coded.codes,
@@ -148,7 +156,7 @@ fn few(
             tails: coded.tails,
             queries: &queries.codes[asked.start * 2 * queries.half..],
             half: queries.half,
-            bounds: tests,
+            bounds: group.tests,
         };
         kernels.sweep(&sweep, &mut masks, &mut sums);
         scorer.tally.swept += u64::from(live.count_ones()) * asked.len() as u64;
@@ -225,13 +233,13 @@ impl Tests {
 fn tiled(
     scorer: &mut Scorer,
     (codes, queries): (&Codes, &QueryCodes),
-    tests: &[Loose],
-    first: usize,
-    live: &[u32; BLOCKS],
-    asked: Range<usize>,
+    group: &Group,
     unpacked: &mut [u8],
     survivors: &mut Vec<Survivor>,
 ) {
+    let Group {
+        first, live, tests, ..
+    } = *group;
     let (kernels, row) = (scorer.scan.kernels, 2 * queries.half);
     let (mut factors, mut tails): ([&[u8]; BLOCKS], [&[u8]; BLOCKS]) = ([&[]; BLOCKS], [&[]; BLOCKS]);
     let (mut places, mut masks, mut blocks) = ([0; BLOCKS], [0; BLOCKS], 0);
@@ -251,14 +259,14 @@ fn tiled(
         factors: &factors[..blocks],
         tails: &tails[..blocks],
         live: &masks,
-        queries: &queries.codes[asked.start * row..],
+        queries: &queries.codes[group.asked.start * row..],
         row,
         bounds: tests,
     };
     kernels.sweep_tiles(&sweep, survivors);
     for survivor in survivors {
         let at = survivor.at as usize;
-        survivor.query += asked.start as u32;
+        survivor.query += group.asked.start as u32;
         survivor.at = (places[at / LANES] + at % LANES) as u32;
     }
 }

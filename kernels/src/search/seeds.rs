@@ -12,7 +12,7 @@ use std::ops::Range;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::Tally;
-use super::coded::{Coded, live, sweep};
+use super::coded::{Coded, Group, live, sweep};
 use super::scan::Scan;
 use super::scorer::Scorer;
 use crate::TopK;
@@ -98,17 +98,13 @@ fn find(coded: &Coded, scorer: &mut Scorer, asked: Range<usize>, groups: usize) 
             let coded = (codes, queries);
             for start in asked.clone().step_by(together) {
                 let some = start..(start + together).min(asked.end);
-                let tests = &tests[start - asked.start..some.end - asked.start];
-                sweep(
-                    scorer,
-                    coded,
-                    tests,
+                let group = Group {
                     first,
-                    &live,
-                    some,
-                    &mut unpacked,
-                    &mut survivors,
-                );
+                    live: &live,
+                    tests: &tests[start - asked.start..some.end - asked.start],
+                    asked: some,
+                };
+                sweep(scorer, coded, &group, &mut unpacked, &mut survivors);
             }
             for survivor in survivors.drain(..) {
                 let (query, row) = (survivor.query as usize, first + survivor.at as usize);
