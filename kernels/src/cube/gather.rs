@@ -7,11 +7,11 @@ use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
 use half::{bf16, f16};
 
+use super::batch::{ASK_FIRST, Ask, Batch, Buffers, run};
 use super::bound::power;
 use super::exact::{candidates_at_once, score_exactly};
 use super::form::Format;
 use super::kernel::Ability;
-use super::launch::{ASK_FIRST, Ask, Batch, Buffers, run};
 use super::resident::{Block, Resident};
 use super::select::pack_numbers;
 

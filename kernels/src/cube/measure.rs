@@ -1,7 +1,7 @@
 //! What benchmarks and tests ask of a searcher beside its answers.
 
+use super::batch::Ask;
 use super::gather;
-use super::launch::Ask;
 use super::{BATCH, Searcher, check_planes, check_queries, choose};
 use crate::dispatch::Kernels;
 use crate::{Error, Options, Plane};

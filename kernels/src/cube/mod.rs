@@ -30,6 +30,7 @@ use crate::search::{check_options, check_planes, check_queries};
 use crate::{Candidate, Error, Options, Plane, max_inner_product};
 
 mod answers;
+mod batch;
 mod bound;
 mod codes;
 #[cfg(feature = "cuda")]
@@ -52,11 +53,11 @@ pub mod text;
 mod tiles;
 
 use answers::answers;
+use batch::{Ask, MOST_CANDIDATES};
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_device;
 use gather::Candidates;
 use kernel::Ability;
-use launch::{Ask, MOST_CANDIDATES};
 pub use resident::Refusal;
 use resident::Residents;
 use shape::SHARED_BYTES;
