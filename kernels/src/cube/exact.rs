@@ -91,7 +91,7 @@ pub(crate) fn score_exactly<E: Float>(
             }
             #[unroll]
             for i in 0..4usize {
-                eight[i] = eight[i] + eight[i + 4];
+                eight[i] += eight[i + 4];
             }
             let score = (eight[0usize] + eight[2usize]) + (eight[1usize] + eight[3usize]);
             best = select(layer == 0 || score > best, score, best);

@@ -346,6 +346,8 @@ fn score_of<A: Numeric>(sum: A, offset: f32, #[comptime] coded: bool) -> f32 {
 }
 
 /// Whether a score reaches its query's threshold and its document is there and alive.
+// The outer condition is the compiler's, the inner one the device's.
+#[allow(clippy::collapsible_if)]
 #[cube]
 pub(crate) fn passes(
     score: f32,
