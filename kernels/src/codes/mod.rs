@@ -117,11 +117,13 @@ impl Shape {
     }
 
     /// The bytes of the high halves of sixteen heads.
+    #[inline]
     fn high_block(&self) -> usize {
         self.head.div_ceil(STEP) * 4 * LANES
     }
 
     /// The bytes of a row's low halves, and of its high ones behind the head.
+    #[inline]
     fn low_row(&self) -> usize {
         half_row(self.dimension) + half_row(self.dimension.saturating_sub(self.head))
     }
@@ -284,6 +286,7 @@ impl<'a> Codes<'a> {
     }
 
     /// The bytes of one section.
+    #[inline]
     pub fn section(&self, section: Section) -> &'a [u8] {
         self.sections[section as usize]
     }
@@ -306,12 +309,14 @@ impl<'a> Codes<'a> {
     }
 
     /// The bytes of sixteen rows that a search reads of all of them.
+    #[inline]
     pub(crate) fn block_bytes(&self) -> usize {
         let tails = usize::from(self.shape.is_turned()) * LANES * 4;
         self.shape.high_block() + 3 * LANES * 4 + tails
     }
 
     /// Factors and high halves of sixteen rows.
+    #[inline]
     pub(crate) fn high(&self, block: usize) -> Block<'a> {
         let factors = 3 * LANES * 4;
         let bytes = self.shape.high_block();
@@ -326,6 +331,7 @@ impl<'a> Codes<'a> {
     }
 
     /// Tells the processor that the factors of sixteen rows will be wanted, if there are such rows.
+    #[inline]
     pub(crate) fn prefetch_factors(&self, block: usize) {
         let factors = 3 * LANES * 4;
         for (section, bytes) in [(Section::HighFactors, factors), (Section::Tails, LANES * 4)] {
@@ -340,6 +346,7 @@ impl<'a> Codes<'a> {
     }
 
     /// The scale `S` of a row.
+    #[inline]
     pub(crate) fn scale(&self, row: usize) -> f32 {
         float(
             self.section(Section::HighFactors),
@@ -348,6 +355,7 @@ impl<'a> Codes<'a> {
     }
 
     /// The two low factors of a row, its low halves, and the high ones behind the head.
+    #[inline]
     pub(crate) fn low(&self, row: usize) -> ([f32; 2], [&'a [u8]; 2]) {
         let factors = self.section(Section::LowFactors);
         let (low, rest) = self.low_of(row).split_at(half_row(self.shape.dimension));
@@ -357,12 +365,14 @@ impl<'a> Codes<'a> {
         )
     }
 
+    #[inline]
     fn low_of(&self, row: usize) -> &'a [u8] {
         let bytes = self.shape.low_row();
         &self.section(Section::Low)[row * bytes..][..bytes]
     }
 
     /// Tells the processor that [`Codes::low`] of a row will be wanted.
+    #[inline]
     pub(crate) fn prefetch_low(&self, row: usize) {
         prefetch(self.low_of(row));
         prefetch(&self.section(Section::LowFactors)[8 * row..][..8]);

@@ -49,29 +49,35 @@ impl<'a> Coded<'a> {
         Buffers {
             survivors: Vec::with_capacity(GROUP),
             tests: vec![Tests::new(count); self.planes.len()],
-            unpacked: self.unpacked(scorer),
+            room: self.room(scorer),
         }
     }
 
-    /// Room for the unpacked codes of a group, where there are kernels for them and they pay.
-    pub fn unpacked(&self, scorer: &Scorer) -> Option<Vec<u8>> {
+    /// What a sweep needs: for the unpacked codes of a group too, where there are kernels for them and they pay.
+    pub fn room(&self, scorer: &Scorer) -> Room {
         let row = |codes: &QueryCodes| 2 * codes.half;
         let widest = self.planes.iter().map(|(_, queries)| row(queries)).max();
         let bytes = BLOCKS * LANES * widest.unwrap_or(0);
         let pays =
             scorer.queries() >= WORTH_TILES && bytes <= UNPACKED_MAX && scorer.scan.kernels.has_tiles();
-        pays.then(|| vec![0; bytes])
+        Room {
+            masks: [0; SWEEP_QUERIES],
+            sums: [[0; LANES]; SWEEP_QUERIES],
+            unpacked: pays.then(|| vec![0; bytes]),
+        }
     }
 
     /// Searches a range of rows that begins with a group.
+    // Alone, so that what it calls for each block is inlined, whatever calls it.
+    #[inline(never)]
     pub fn chunk(&self, scorer: &mut Scorer, chunk: Range<usize>, buffers: &mut Buffers) {
         let Buffers {
             survivors,
             tests,
-            unpacked,
+            room,
         } = buffers;
         let count = scorer.queries();
-        let together = if unpacked.is_some() { count } else { SWEEP_QUERIES };
+        let together = room.together(count);
         for first in chunk.clone().step_by(GROUP) {
             let rows = GROUP.min(chunk.end - first);
             let live = live(scorer.scan.live, first, rows);
@@ -90,7 +96,7 @@ impl<'a> Coded<'a> {
                             tests: &tests.tests[asked.clone()],
                             asked,
                         };
-                        sweep(scorer, coded, &group, unpacked, survivors);
+                        sweep(scorer, coded, &group, room, survivors);
                         settle(scorer, coded, first, survivors);
                     }
                 }
@@ -127,12 +133,12 @@ pub(super) fn sweep(
     scorer: &mut Scorer,
     coded: (&Codes, &QueryCodes),
     group: &Group,
-    unpacked: &mut Option<Vec<u8>>,
+    room: &mut Room,
     survivors: &mut Vec<Survivor>,
 ) {
-    match unpacked {
+    match &mut room.unpacked {
         Some(unpacked) => tiled(scorer, coded, group, unpacked, survivors),
-        None => few(scorer, coded, group, survivors),
+        None => few(scorer, coded, group, &mut room.masks, &mut room.sums, survivors),
     }
 }
 
@@ -142,12 +148,12 @@ fn few(
     scorer: &mut Scorer,
     (codes, queries): (&Codes, &QueryCodes),
     group: &Group,
+    masks: &mut [u32; SWEEP_QUERIES],
+    sums: &mut [[i32; LANES]; SWEEP_QUERIES],
     survivors: &mut Vec<Survivor>,
 ) {
     let (first, asked) = (group.first, &group.asked);
     let kernels = scorer.scan.kernels;
-    let mut masks = [0u32; SWEEP_QUERIES];
-    let mut sums = [[0i32; LANES]; SWEEP_QUERIES];
     for (block, &live) in group.live.iter().enumerate().filter(|(_, live)| **live != 0) {
         let coded = codes.high(first / LANES + block);
         let sweep = Sweep {
@@ -158,7 +164,7 @@ fn few(
             half: queries.half,
             bounds: group.tests,
         };
-        kernels.sweep(&sweep, &mut masks, &mut sums);
+        kernels.sweep(&sweep, masks, sums);
         scorer.tally.swept += u64::from(live.count_ones()) * asked.len() as u64;
         if asked.start == 0 {
             codes.prefetch_factors(first / LANES + block + FACTORS_AHEAD);
@@ -187,8 +193,26 @@ pub(super) struct Buffers {
     survivors: Vec<Survivor>,
     /// One for each plane.
     tests: Vec<Tests>,
-    /// `[BLOCKS][16 × row]`, for searching batches.
+    room: Room,
+}
+
+/// What a sweep works with.
+pub(super) struct Room {
+    masks: [u32; SWEEP_QUERIES],
+    sums: [[i32; LANES]; SWEEP_QUERIES],
+    /// `[BLOCKS][16 × row]`, for batches.
     unpacked: Option<Vec<u8>>,
+}
+
+impl Room {
+    /// How many of `count` queries a sweep takes.
+    pub fn together(&self, count: usize) -> usize {
+        if self.unpacked.is_some() {
+            count
+        } else {
+            SWEEP_QUERIES
+        }
+    }
 }
 
 /// The tests of all queries against one plane, and the thresholds that they were made for.

@@ -17,7 +17,7 @@ use super::scan::Scan;
 use super::scorer::Scorer;
 use crate::TopK;
 use crate::codes::{GROUP, Loose};
-use crate::dispatch::{SWEEP_QUERIES, TILED_QUERIES};
+use crate::dispatch::TILED_QUERIES;
 
 /// Groups that are swept for floors: one of so many, and so many at most. More find higher floors and take longer.
 const SHARE: usize = 16;
@@ -79,12 +79,8 @@ fn find(coded: &Coded, scorer: &mut Scorer, asked: Range<usize>, groups: usize) 
     let room = if coded.planes.len() > 1 { 2 * k } else { k };
     let none = || Foremost::new(room, u32::cmp);
     let mut foremost: Vec<Foremost> = asked.clone().map(|_| none()).collect();
-    let mut unpacked = coded.unpacked(scorer);
-    let together = if unpacked.is_some() {
-        asked.len()
-    } else {
-        SWEEP_QUERIES
-    };
+    let mut sweeps = coded.room(scorer);
+    let together = sweeps.together(asked.len());
     let mut tests = vec![Loose::default(); asked.len()];
     let mut survivors = Vec::new();
     let step = scan.rows / GROUP / groups;
@@ -104,7 +100,7 @@ fn find(coded: &Coded, scorer: &mut Scorer, asked: Range<usize>, groups: usize) 
                     tests: &tests[start - asked.start..some.end - asked.start],
                     asked: some,
                 };
-                sweep(scorer, coded, &group, &mut unpacked, &mut survivors);
+                sweep(scorer, coded, &group, &mut sweeps, &mut survivors);
             }
             for survivor in survivors.drain(..) {
                 let (query, row) = (survivor.query as usize, first + survivor.at as usize);
