@@ -195,16 +195,13 @@ pub fn max_inner_product(
         best: Best::new(options.k, &floors, &order),
         next: AtomicUsize::new(0),
     };
-    let tally = scan.find_floors(may_share);
-    if let Some(counters) = options.counters {
-        counters.add(tally);
-    }
-    let run = || {
-        let tally = scan.run();
+    let count = |tally: Tally| {
         if let Some(counters) = options.counters {
             counters.add(tally);
         }
     };
+    scan.find_floors(may_share, count);
+    let run = || count(scan.run());
     match may_share {
         true => (0..rayon::current_num_threads().min(scan.chunks()))
             .into_par_iter()

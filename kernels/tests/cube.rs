@@ -113,6 +113,17 @@ impl Case {
         }
     }
 
+    /// One plane of these numbers.
+    fn of(values: &[f32], dimension: usize, element: Element) -> Case {
+        Case {
+            rows: values.len() / dimension,
+            dimension,
+            planes: vec![stored(values, dimension, element, 0)],
+            element,
+            pad: 0,
+        }
+    }
+
     fn planes(&self) -> Vec<Plane<'_>> {
         self.planes
             .iter()
@@ -293,13 +304,7 @@ fn ties_go_by_the_order_of_the_caller() {
                 );
             }
         }
-        let equal = Case {
-            rows: 1500,
-            dimension: 8,
-            planes: vec![stored(&vec![0.25; 1500 * 8], 8, Element::F16, 0)],
-            element: Element::F16,
-            pad: 0,
-        };
+        let equal = Case::of(&vec![0.25; 1500 * 8], 8, Element::F16);
         let on_cpu = check(
             &searcher,
             9,
@@ -361,13 +366,7 @@ fn floors_are_kept() {
 fn a_block_of_a_million_documents() {
     let (rows, dimension) = (1_000_000, 3);
     let numbers = values(&mut Random(12), rows, dimension, Kind::Spread);
-    let case = Case {
-        rows,
-        dimension,
-        planes: vec![stored(&numbers, dimension, Element::F32, 0)],
-        element: Element::F32,
-        pad: 0,
-    };
+    let case = Case::of(&numbers, dimension, Element::F32);
     let queries = case.queries(3, 9, Kind::Spread);
     let searcher = || Searcher::new(client(), PLENTY);
     for (searcher, count) in [
@@ -398,13 +397,7 @@ fn extreme_numbers_are_answered_exactly() {
                 key += 1;
                 let mut random = Random(key + 5);
                 let numbers: Vec<f32> = (0..400 * 20).map(|_| random.unit() * document).collect();
-                let case = Case {
-                    rows: 400,
-                    dimension: 20,
-                    planes: vec![stored(&numbers, 20, element, 0)],
-                    element,
-                    pad: 0,
-                };
+                let case = Case::of(&numbers, 20, element);
                 let queries: Vec<f32> = (0..10 * 20).map(|_| random.unit() * query).collect();
                 check(&searcher, key, &case, &queries, &[0], &Options::new(5));
                 check(&searcher, key, &case, &queries[..20], &[0], &Options::new(5));
@@ -509,13 +502,7 @@ fn codes_that_tell_nothing_apart_are_given_up() {
         .map(|_| 0.5 + random.unit() * 0.05)
         .collect();
     numbers[77 * dimension..78 * dimension].fill(-8.0);
-    let case = Case {
-        rows,
-        dimension,
-        planes: vec![stored(&numbers, dimension, Element::F16, 0)],
-        element: Element::F16,
-        pad: 0,
-    };
+    let case = Case::of(&numbers, dimension, Element::F16);
     let queries = vec![0.3f32; 70 * dimension];
     let some = check(&searcher, 1, &case, &queries[..dimension], &[0], &Options::new(5));
     let with_codes = searcher.resident_bytes();

@@ -36,12 +36,7 @@ pub(super) fn answers(
             ),
             None => {
                 let asked = &queries[query * dimension..(query + 1) * dimension];
-                let score_of = |row: u32| {
-                    planes
-                        .iter()
-                        .map(|plane| kernels.exact(plane.element(), plane.row_bytes(row as usize), asked))
-                        .fold(f64::NAN, f64::max)
-                };
+                let score_of = |row: u32| kernels.exact_of_all(planes, row as usize, asked);
                 let mut rows: Vec<u32> = batch.numbers(at).collect();
                 rows.sort_unstable();
                 rows.dedup();

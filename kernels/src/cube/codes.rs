@@ -89,10 +89,17 @@ fn widen(plane: &Plane, row: usize, out: &mut Vec<f32>) {
     Kernels::best().widen(plane.element(), plane.row_bytes(row), out);
 }
 
-/// A number in steps, and what that lost.
-fn code_of(x: f64, step: f64) -> (i8, f64) {
-    let code = (x / step).round().clamp(-MOST, MOST);
-    (code as i8, x - code * step)
+/// Writes numbers in steps, and tells how long they are and what that lost of them.
+fn write(numbers: impl Iterator<Item = f64>, step: f64, out: &mut [i8]) -> [f64; 2] {
+    // Sums in lanes that the compiler can keep in one register.
+    let (mut squares, mut lost) = ([0.0f64; 8], [0.0f64; 8]);
+    for (at, (x, out)) in numbers.zip(out).enumerate() {
+        let code = (x / step).round().clamp(-MOST, MOST);
+        *out = code as i8;
+        squares[at % 8] += x * x;
+        lost[at % 8] += (x - code * step).powi(2);
+    }
+    [squares, lost].map(|sums| sums.iter().sum::<f64>().sqrt() * SLACK)
 }
 
 /// The codes of a part.
@@ -187,19 +194,9 @@ impl Codes {
             step => step,
         };
         let mut codes = vec![0i8; self.width];
-        let (mut squares, mut lost) = (0.0, 0.0);
-        for (x, out) in query.iter().zip(&mut codes) {
-            let x = f64::from(*x) * scale;
-            let (code, residual) = code_of(x, step);
-            *out = code;
-            squares += x * x;
-            lost += residual * residual;
-        }
+        let [length, residual] = write(query.iter().map(|x| f64::from(*x) * scale), step, &mut codes);
+        let known = Query { length, residual };
         in_order(bytemuck::cast_slice(&codes), out);
-        let known = Query {
-            length: squares.sqrt() * SLACK,
-            residual: lost.sqrt() * SLACK,
-        };
         let unit = step * self.plan.step;
         let products: Vec<f64> = layers
             .iter()
@@ -247,19 +244,10 @@ fn block(
     let width = Codes::width(planes[0].dimension());
     let of_row = |stored: &mut Vec<f32>, layer: usize, row: usize, out: &mut [i8]| {
         widen(&planes[layer], first + row, stored);
-        let (mut squares, mut lost) = ([0.0f64; 8], [0.0f64; 8]);
-        let numbers = stored.iter().zip(&plan.means[layer]).zip(out);
-        for (at, ((x, mean), out)) in numbers.enumerate() {
-            let x = f64::from(*x) * scale - f64::from(*mean);
-            let (code, residual) = code_of(x, plan.step);
-            *out = code;
-            squares[at % 8] += x * x;
-            lost[at % 8] += residual * residual;
-        }
-        Documents {
-            length: squares.iter().sum::<f64>().sqrt() * SLACK,
-            residual: lost.iter().sum::<f64>().sqrt() * SLACK,
-        }
+        let residuals = stored.iter().zip(&plan.means[layer]);
+        let residuals = residuals.map(|(x, mean)| f64::from(*x) * scale - f64::from(*mean));
+        let [length, residual] = write(residuals, plan.step, out);
+        Documents { length, residual }
     };
     fill(planes, documents, rows, width, of_row)
 }

@@ -211,21 +211,11 @@ fn round(
     }
     // Sums in f64, in lanes that the compiler can keep in one register.
     let (mut squares, mut lost) = ([0.0f64; 8], [0.0f64; 8]);
-    let mut add = |lane: usize, x: f32, rounded: f32| {
-        let x = f64::from(x) * scale;
-        let difference = x - f64::from(rounded);
-        squares[lane] += x * x;
-        lost[lane] += difference * difference;
-    };
-    let (eights, rest) = numbers.as_chunks::<8>();
-    let (rounded_eights, rounded_rest) = rounded.as_chunks::<8>();
-    for (eight, rounded) in eights.iter().zip(rounded_eights) {
-        for lane in 0..8 {
-            add(lane, eight[lane], rounded[lane]);
-        }
-    }
-    for (lane, (x, rounded)) in rest.iter().zip(rounded_rest).enumerate() {
-        add(lane, *x, *rounded);
+    for (at, (x, rounded)) in numbers.iter().zip(&*rounded).enumerate() {
+        let x = f64::from(*x) * scale;
+        let difference = x - f64::from(*rounded);
+        squares[at % 8] += x * x;
+        lost[at % 8] += difference * difference;
     }
     Query {
         length: squares.iter().sum::<f64>().sqrt() * SLACK,

@@ -37,9 +37,9 @@ pub(super) struct Launch<'a> {
     pub ask: &'a Ask<'a>,
 }
 
-// SAFETY of the launches below: every buffer is as long as it is said to be, for [`run`](super::batch::run) made them and the part's. The kernels
-// stay inside: tiles are below `tiles`, so rows below the block's padded rows (a multiple of every
-// kernel's documents); queries below `padded`; layers are those of the part, checked by the caller;
+// SAFETY of the launches below: every buffer is as long as it is said to be, for [`run`](super::batch::run) made them, and
+// `Residents` the part's. The kernels stay inside: tiles are below `tiles`, so rows below the block's padded rows (a
+// multiple of every kernel's documents); queries below `padded`; layers are those of the part, checked by the caller;
 // slots are compared with `capacity`, numbers of documents with the block's before the mask or a row is read.
 impl Launch<'_> {
     pub fn score(&self, kernel: Kernel, round: &Round, thresholds: &Handle) {

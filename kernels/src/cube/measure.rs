@@ -2,7 +2,7 @@
 
 use super::batch::Ask;
 use super::gather;
-use super::{BATCH, Searcher, check_planes, check_queries, choose};
+use super::{BATCH, Part, Searcher, check_planes, check_queries, choose};
 use crate::dispatch::Kernels;
 use crate::{Error, Options, Plane};
 
@@ -23,14 +23,18 @@ impl Searcher {
     ) -> Result<(), Error> {
         check_planes(planes, dimension)?;
         let count = check_queries(queries, dimension)?;
-        choose(planes, layers)?;
+        let part = Part {
+            key,
+            dimension,
+            planes,
+            layers,
+            chosen: &choose(planes, layers)?,
+            k,
+            options: &Options::new(k),
+        };
         let floors = vec![f64::NEG_INFINITY; count];
-        let options = Options::new(k);
         // A refusal is no time at all, which a reader of times will notice.
-        self.candidates_of(
-            key, queries, dimension, planes, layers, k, &floors, &options, true,
-        )
-        .map(|_| ())
+        self.candidates_of(&part, queries, &floors, true).map(|_| ())
     }
 
     /// How much of the bound on their error the device's scores use: the largest `|score − f64 score| / ε`
@@ -76,12 +80,11 @@ impl Searcher {
                 })?;
             for (query, scored) in queries.chunks(dimension).zip(scores) {
                 for (row, place, score) in scored.found {
-                    let of_plane =
-                        |plane: &Plane| kernels.exact(plane.element(), plane.row_bytes(row as usize), query);
-                    let exact = match place {
-                        Some(place) => of_plane(&chosen[place]),
-                        None => chosen.iter().map(of_plane).fold(f64::NAN, f64::max),
+                    let of = match place {
+                        Some(place) => &chosen[place..place + 1],
+                        None => &chosen,
                     };
+                    let exact = kernels.exact_of_all(of, row as usize, query);
                     used = used.max((score - exact).abs() / scored.error);
                 }
             }

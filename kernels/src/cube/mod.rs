@@ -241,42 +241,68 @@ impl Searcher {
         if count == 0 {
             return Ok(found);
         }
-        let k = options.k.min(rows.max(1));
-        if k > limit {
-            found.refusal = Some(Refusal::ManyResults { limit });
-        }
         found.answers = vec![Vec::new(); count];
+        let part = Part {
+            key,
+            dimension,
+            planes,
+            layers,
+            chosen: &chosen,
+            k: options.k.min(rows.max(1)),
+            options,
+        };
+        let for_cpu = if part.k > limit {
+            found.refusal = Some(Refusal::ManyResults { limit });
+            (0..count).collect()
+        } else {
+            self.on_device(&part, queries, &floors, &mut found)?
+        };
+        found.on_cpu = for_cpu.len();
+        if !for_cpu.is_empty() {
+            let (asked, floors) = gathered(queries, dimension, &floors, &for_cpu);
+            let options = without_codes(options).floors(&floors);
+            let answers = max_inner_product(&asked, dimension, &chosen, &options)?;
+            for (query, answer) in for_cpu.into_iter().zip(answers) {
+                found.answers[query] = answer;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Answers what the device can answer, and returns the queries, in order, that are left for the CPU.
+    fn on_device(
+        &self,
+        part: &Part,
+        queries: &[f32],
+        floors: &[f64],
+        found: &mut Found,
+    ) -> Result<Vec<usize>, Error> {
         // The queries without an answer: those that codes lost go through rows, those that rows lost to the CPU.
-        let mut open: Vec<usize> = (0..count).collect();
+        let mut open: Vec<usize> = (0..floors.len()).collect();
         let mut for_cpu = Vec::new();
         let (mut through_codes, mut lost_by_codes) = (0, Vec::new());
         for coded in [self.ability.codes, false] {
-            if found.refusal.is_some() || open.is_empty() {
+            if open.is_empty() {
                 break;
             }
-            let (asked, open_floors) = gathered(queries, dimension, &floors, &open);
-            let batches = match self.candidates_of(
-                key,
-                &asked,
-                dimension,
-                planes,
-                layers,
-                k,
-                &open_floors,
-                options,
-                coded,
-            )? {
-                Ok((batches, brought)) => {
-                    found.brought += brought;
-                    batches
-                }
+            let (asked, floors) = gathered(queries, part.dimension, floors, &open);
+            let (batches, brought) = match self.candidates_of(part, &asked, &floors, coded)? {
+                Ok(candidates) => candidates,
                 Err(refusal) => {
                     found.refusal = Some(refusal);
                     break;
                 }
             };
+            found.brought += brought;
             found.scored += batches.iter().map(Candidates::total).sum::<u64>();
-            let answers = answers(&asked, dimension, &chosen, &batches, &open_floors, options);
+            let answers = answers(
+                &asked,
+                part.dimension,
+                part.chosen,
+                &batches,
+                &floors,
+                part.options,
+            );
             let ways = batches
                 .iter()
                 .flat_map(|batch| batch.lost().map(|lost| (lost, batch.coded)));
@@ -294,40 +320,33 @@ impl Searcher {
                 open.clone_from(&lost_by_codes);
             }
         }
+        for_cpu.extend(open);
+        for_cpu.sort_unstable();
         if through_codes > 0 {
             // Where rows lost a query too, as one to which all documents are equal, codes are not to blame.
-            for_cpu.sort_unstable();
             lost_by_codes.retain(|query| for_cpu.binary_search(query).is_err());
-            self.lock()
-                .note(&self.client, key, through_codes, lost_by_codes.len());
+            let failed = lost_by_codes.len();
+            self.lock().note(&self.client, part.key, through_codes, failed);
         }
-        open.extend(for_cpu);
-        open.sort_unstable();
-        found.on_cpu = open.len();
-        if !open.is_empty() {
-            let (asked, open_floors) = gathered(queries, dimension, &floors, &open);
-            let options = without_codes(options).floors(&open_floors);
-            let answers = max_inner_product(&asked, dimension, &chosen, &options)?;
-            for (query, answer) in open.into_iter().zip(answers) {
-                found.answers[query] = answer;
-            }
-        }
-        Ok(found)
+        Ok(for_cpu)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn candidates_of(
         &self,
-        key: u64,
+        part: &Part,
         queries: &[f32],
-        dimension: usize,
-        planes: &[Plane],
-        layers: &[u32],
-        k: usize,
         floors: &[f64],
-        options: &Options,
         coded: bool,
     ) -> Result<Result<(Vec<Candidates>, u64), Refusal>, Error> {
+        let Part {
+            key,
+            dimension,
+            planes,
+            layers,
+            k,
+            options,
+            ..
+        } = *part;
         let failed = |error: cubecl::server::ServerError| Error::Device {
             device: self.client.name().to_owned(),
             reason: error.to_string(),
@@ -381,6 +400,18 @@ impl std::fmt::Debug for Searcher {
             .field("ability", &self.ability)
             .finish_non_exhaustive()
     }
+}
+
+/// A part, and what of it is searched.
+struct Part<'a> {
+    key: u64,
+    dimension: usize,
+    planes: &'a [Plane<'a>],
+    layers: &'a [u32],
+    /// The planes that `layers` names.
+    chosen: &'a [Plane<'a>],
+    k: usize,
+    options: &'a Options<'a>,
 }
 
 /// Some of the queries, and their floors.

@@ -5,6 +5,7 @@
 //! itself. So nothing under that lock runs in a pool.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// As many threads as the pool that this is called in has; one outside of a pool.
 fn threads() -> usize {
@@ -35,28 +36,34 @@ pub(super) fn spread_rows<O: Send, T: Send>(
     run(stretches.collect(), |(at, out)| work(at * each, out))
 }
 
-fn run<I: Send, T: Send>(mut items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
-    let Some(last) = items.pop() else {
-        return Vec::new();
+/// Does `work` for all items, in their order: this thread and as many others as can be had.
+fn run<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
+    let others = items.len().saturating_sub(1);
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let take = || {
+        let mut done = Vec::new();
+        while let Some((at, item)) = next() {
+            done.push((at, work(item)));
+        }
+        done
     };
-    let work = &work;
-    std::thread::scope(|scope| {
-        let others: Vec<_> = items
-            .into_iter()
-            .map(|item| scope.spawn(move || work(item)))
+    let mut done = std::thread::scope(|scope| {
+        let others: Vec<_> = (0..others)
+            .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, take).ok())
             .collect();
-        let last = work(last);
-        let mut done: Vec<T> = others
-            .into_iter()
-            .map(|other| {
+        let mut done = take();
+        for other in others {
+            done.extend(
                 other
                     .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect();
-        done.push(last);
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
+        }
         done
-    })
+    });
+    done.sort_unstable_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, done)| done).collect()
 }
 
 #[cfg(test)]

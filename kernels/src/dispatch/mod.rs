@@ -5,9 +5,9 @@
 
 use std::sync::OnceLock;
 
-use crate::Element;
 #[cfg(target_arch = "x86_64")]
 use crate::tiles::{TileNumbers, TileRegisters};
+use crate::{Element, Plane};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -202,6 +202,16 @@ impl Kernels {
         assert!(row.len() == query.len() * element.size());
         // SAFETY: `of` hands out a table only where its instructions exist; the lengths match.
         unsafe { (self.exact)(element, row, query) }
+    }
+
+    /// The score of a row over all planes, the largest; NaN if no plane gives it one.
+    #[inline]
+    pub fn exact_of_all(&self, planes: &[Plane], row: usize, query: &[f32]) -> f64 {
+        planes
+            .iter()
+            .map(|plane| self.exact(plane.element(), plane.row_bytes(row), query))
+            // `max` passes over a NaN on either side.
+            .fold(f64::NAN, f64::max)
     }
 
     /// The inner products of four vectors, one after the other, with one: sums of [`product`]'s order.

@@ -20,14 +20,14 @@ impl Counters {
         self.swept.load(Relaxed)
     }
 
-    /// Pairs that were looked at through the high halves once more, before the others, for a floor to begin with.
-    pub fn looked_ahead(&self) -> u64 {
-        self.ahead.load(Relaxed)
-    }
-
     /// Those of them that these could not exclude, so that more of the codes was read.
     pub fn left(&self) -> u64 {
         self.left.load(Relaxed)
+    }
+
+    /// Pairs that were looked at through the high halves once more, before the others, for a floor to begin with.
+    pub fn looked_ahead(&self) -> u64 {
+        self.ahead.load(Relaxed)
     }
 
     /// Pairs that were multiplied in f32.
@@ -64,15 +64,4 @@ pub(crate) struct Tally {
     pub multiplied: u64,
     pub scored: u64,
     pub bytes: u64,
-}
-
-impl Tally {
-    pub fn add(&mut self, other: Tally) {
-        self.swept += other.swept;
-        self.ahead += other.ahead;
-        self.left += other.left;
-        self.multiplied += other.multiplied;
-        self.scored += other.scored;
-        self.bytes += other.bytes;
-    }
 }

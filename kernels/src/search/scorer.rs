@@ -70,15 +70,6 @@ impl<'s, 'a> Scorer<'s, 'a> {
         }
         self.tally.bytes += self.row_bytes;
         let asked = scan.query(query);
-        let score = scan
-            .planes
-            .iter()
-            .map(|plane| {
-                scan.kernels
-                    .exact(plane.element(), plane.row_bytes(row as usize), asked)
-            })
-            // `max` passes over a NaN on either side.
-            .fold(f64::NAN, f64::max);
-        Some(score)
+        Some(scan.kernels.exact_of_all(scan.planes, row as usize, asked))
     }
 }

@@ -31,43 +31,38 @@ const ROWS_EACH: usize = 8;
 type Foremost = TopK<u32, fn(&u32, &u32) -> Ordering>;
 
 impl Scan<'_> {
-    /// Raises the floors of all queries, where some have none and it pays.
-    pub fn find_floors(&self, in_parallel: bool) -> Tally {
-        let mut tally = Tally::default();
-        let count = self.best.queries();
+    /// Raises the floors of all queries, where some have none and it pays; `count` is told of the work.
+    pub fn find_floors(&self, in_parallel: bool, count: impl Fn(Tally) + Sync) {
+        let queries = self.best.queries();
         let groups = (self.rows / GROUP / SHARE).min(GROUPS_MAX);
         let pays = groups >= GROUPS_MIN
             && groups * GROUP >= ROWS_EACH.saturating_mul(self.best.k)
             && self.live_rows >= self.rows / 4
-            && (0..count).any(|query| self.best.floor(query) == f64::NEG_INFINITY);
+            && (0..queries).any(|query| self.best.floor(query) == f64::NEG_INFINITY);
         let Some(coded) = self.coded.as_ref().filter(|_| pays) else {
-            return tally;
+            return;
+        };
+        let find_some = |asked: Range<usize>| {
+            let mut scorer = Scorer::new(self);
+            find(coded, &mut scorer, asked, groups);
+            count(Tally {
+                ahead: scorer.tally.swept,
+                swept: 0,
+                ..scorer.tally
+            });
         };
         let threads = if in_parallel {
             rayon::current_num_threads()
         } else {
             1
         };
-        let span = count.div_ceil(threads).next_multiple_of(TILED_QUERIES);
-        let of_span = |at: usize| {
-            let mut scorer = Scorer::new(self);
-            let asked = at * span..(at * span + span).min(count);
-            find(coded, &mut scorer, asked, groups);
-            let tally = scorer.tally;
-            Tally {
-                ahead: tally.swept,
-                swept: 0,
-                ..tally
-            }
-        };
-        if span < count {
-            let spans = (0..count.div_ceil(span)).into_par_iter();
-            let tallies: Vec<Tally> = spans.map(of_span).collect();
-            tallies.into_iter().for_each(|own| tally.add(own));
-        } else {
-            tally.add(of_span(0));
+        let span = queries.div_ceil(threads).next_multiple_of(TILED_QUERIES);
+        if span >= queries {
+            return find_some(0..queries);
         }
-        tally
+        (0..queries.div_ceil(span))
+            .into_par_iter()
+            .for_each(|at| find_some(at * span..(at * span + span).min(queries)));
     }
 }
 
